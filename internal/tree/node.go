@@ -1,0 +1,145 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync/atomic"
+
+	"larder/internal/key"
+)
+
+// Kind is what a Node stands for.
+type Kind uint8
+
+// The kinds. The numbers enter digests and stored trees: they never change. Whiteout stands in layer trees only.
+const (
+	File     Kind = 1
+	Dir      Kind = 2
+	Symlink  Kind = 3
+	Char     Kind = 4
+	Block    Kind = 5
+	Fifo     Kind = 6
+	Socket   Kind = 7
+	Whiteout Kind = 8
+)
+
+// Xattr is one extended attribute. Overlay's own ("trusted.overlay.*") never stand in a tree.
+type Xattr struct {
+	Name  string
+	Value []byte
+}
+
+// Meta is what every file system object has.
+type Meta struct {
+	Mode   uint32  // permission, setuid, setgid and sticky bits (07777)
+	UID    uint32  // numeric owner
+	GID    uint32  // numeric group
+	MTime  int64   // nanoseconds since 1970; enters no identity
+	Xattrs []Xattr // sorted by name, nil when there are none; shared, never written to
+}
+
+// Node is one object of a tree, immutable once it is part of one; any number of trees may share it.
+type Node struct {
+	Kind Kind
+	Meta
+
+	Size    int64      // bytes, of a File
+	Content key.Digest // sha256 of a File's bytes
+	Link    string     // target of a Symlink, as it is
+	Rdev    uint64     // number of a Char or Block device, as unix.Mkdev makes it
+
+	// Group is shared by the Files that are hard links of each other, 0 for a file with one name. Numbers come from
+	// NewGroup and mean nothing outside the process. A group of which a tree holds one member counts as none.
+	Group uint64
+
+	// Opaque is set on a Dir of a layer tree that hides what lower layers have under it.
+	Opaque bool
+
+	dir *dirData
+}
+
+// Entry is a name in a directory.
+type Entry struct {
+	Name string
+	Node *Node
+}
+
+type dirData struct {
+	entries   []Entry // sorted by name, bytewise
+	hasGroups bool    // some File below has a Group
+	digest    atomic.Pointer[key.Digest]
+}
+
+var groups atomic.Uint64
+
+// NewGroup gives a number for a set of hard links that no other set of this process has.
+func NewGroup() uint64 { return groups.Add(1) }
+
+// ErrName is wrapped by NewDir's errors.
+var ErrName = errors.New("not a file name")
+
+// NewDir makes a directory and takes ownership of entries, which it sorts. A name that is empty, ".", "..", twice
+// there, or has a slash or NUL in it is an error that wraps ErrName.
+func NewDir(meta Meta, opaque bool, entries []Entry) (*Node, error) {
+	if !slices.IsSortedFunc(entries, compareEntries) {
+		slices.SortFunc(entries, compareEntries)
+	}
+	d := &dirData{entries: entries}
+	for i, e := range entries {
+		if e.Name == "" || e.Name == "." || e.Name == ".." || strings.ContainsAny(e.Name, "/\x00") {
+			return nil, fmt.Errorf("%q: %w", e.Name, ErrName)
+		}
+		if i > 0 && entries[i-1].Name == e.Name {
+			return nil, fmt.Errorf("%q twice in a directory: %w", e.Name, ErrName)
+		}
+		if e.Node.Group != 0 || e.Node.dir != nil && e.Node.dir.hasGroups {
+			d.hasGroups = true
+		}
+	}
+	return &Node{Kind: Dir, Meta: meta, Opaque: opaque, dir: d}, nil
+}
+
+func compareEntries(a, b Entry) int { return strings.Compare(a.Name, b.Name) }
+
+// Empty gives an empty directory owned by root with mode 755: the root of a state that has no layers.
+func Empty() *Node {
+	return &Node{Kind: Dir, Meta: Meta{Mode: 0o755}, dir: &dirData{}}
+}
+
+// Entries lists a directory, sorted by name bytewise. The slice is the tree's own: read it, never write to it. A node
+// that is no directory has none. The error is that of fetching a directory that is not in memory yet.
+func (n *Node) Entries() ([]Entry, error) {
+	if n.dir == nil {
+		return nil, nil
+	}
+	return n.dir.entries, nil
+}
+
+// Lookup finds a name in a directory; nil without an error means that it is not there.
+func (n *Node) Lookup(name string) (*Node, error) {
+	entries, err := n.Entries()
+	if err != nil {
+		return nil, err
+	}
+	i := sort.Search(len(entries), func(i int) bool { return entries[i].Name >= name })
+	if i < len(entries) && entries[i].Name == name {
+		return entries[i].Node, nil
+	}
+	return nil, nil
+}
+
+// WithMeta gives a copy of n with other metadata. A directory's copy shares the entries.
+func (n *Node) WithMeta(meta Meta) *Node {
+	c := *n
+	c.Meta = meta
+	if n.dir != nil {
+		c.dir = &dirData{entries: n.dir.entries, hasGroups: n.dir.hasGroups}
+	}
+	return &c
+}
+
+// HasGroups reports whether n, or a file below it, carries a Group.
+func (n *Node) HasGroups() bool { return n.Group != 0 || n.dir != nil && n.dir.hasGroups }
