@@ -2,6 +2,9 @@ package layer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"sync"
 
 	"larder/internal/key"
@@ -85,4 +88,23 @@ func (s *State) Merged(ctx context.Context) (*tree.Node, error) {
 	}
 	s.merged, err = tree.Apply(lower, upper)
 	return s.merged, err
+}
+
+// Contents opens the contents of any file of the merged tree: the topmost layer that knows it gives it.
+func (s *State) Contents() Source { return stateSource{s} }
+
+type stateSource struct{ s *State }
+
+// Open implements Source.
+func (c stateSource) Open(ctx context.Context, d key.Digest, size int64) (io.ReadCloser, error) {
+	for s := c.s; s != nil; s = s.parent {
+		if s.top.Contents == nil {
+			continue
+		}
+		rc, err := s.top.Contents.Open(ctx, d, size)
+		if !errors.Is(err, ErrNoContent) {
+			return rc, err
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", d, ErrNoContent)
 }

@@ -1,0 +1,33 @@
+// Package record keeps what steps made: under a step's key, the layers that came out, so that the step need not be run
+// again. It knows the local root; the remote catalog builds on the same values.
+package record
+
+import (
+	"time"
+
+	"larder/internal/key"
+)
+
+// Record says what one step made (DESIGN section 2). It is a value: once stored under a key it never changes, and the first
+// one stored for a key wins (DESIGN section 3).
+type Record struct {
+	Key      key.Digest    `json:"key"`
+	Name     string        `json:"name"`               // the step as the display shows it
+	Outputs  []Output      `json:"outputs"`            // one per output of the step
+	Created  time.Time     `json:"created"`            // when the step ended, UTC, whole seconds
+	Duration time.Duration `json:"duration,omitempty"` // how long it ran, nanoseconds
+}
+
+// Output is one state that a step made: new layers on what it was given.
+type Output struct {
+	Base   int     `json:"base"` // index of the step's input below the new layers; -1 for none
+	Layers []Layer `json:"layers"`
+}
+
+// Layer names a layer that a step made, the bottom one first in its Output.
+type Layer struct {
+	Identity key.Digest `json:"identity"`
+	Pinned   bool       `json:"pinned,omitempty"`
+	// Tree names the tree blob that Store.Tree opens, for an observed layer. A pinned one's tree lies with its files.
+	Tree key.Digest `json:"tree,omitzero"`
+}

@@ -1,0 +1,248 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"larder/internal/key"
+	"larder/internal/tree"
+)
+
+// maxRecord bounds the size of a record that is read, in bytes.
+const maxRecord = 16 << 20
+
+// maxTree bounds the size of a tree blob that is read, in bytes.
+const maxTree = 1 << 30
+
+// Store keeps records, and the trees of observed layers, in the local root. Each file carries or is named by its own
+// digest, so that one which a power loss tore is found out when read and counts as absent; nothing is synced.
+// Any number of goroutines and processes may use one root at once.
+type Store struct {
+	records, trees, tmp, locks string
+}
+
+// Open makes the store's directories below root, the local root.
+func Open(root string) (*Store, error) {
+	s := &Store{
+		records: filepath.Join(root, "records"),
+		trees:   filepath.Join(root, "trees"),
+		tmp:     filepath.Join(root, "tmp"),
+		locks:   filepath.Join(root, "locks"),
+	}
+	for _, dir := range []string{s.records, s.trees, s.tmp, s.locks} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open local root: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Get gives the record of a key; false where there is none, or none that can be read: damage is a miss.
+func (s *Store) Get(k key.Digest) (*Record, bool) {
+	b, err := readSealed(s.path(s.records, k), maxRecord)
+	if err != nil {
+		return nil, false
+	}
+	r := new(Record)
+	if json.Unmarshal(b, r) != nil || r.Key != k {
+		return nil, false
+	}
+	return r, true
+}
+
+// Put stores r under its key unless a record is there already, and gives the one that is stored then.
+func (s *Store) Put(r *Record) (*Record, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	path := s.path(s.records, r.Key)
+	tmp, err := s.writeTemp(seal(b))
+	if err != nil {
+		return nil, fmt.Errorf("store record: %w", err)
+	}
+	defer os.Remove(tmp)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("store record: %w", err)
+	}
+	err = os.Link(tmp, path)
+	if errors.Is(err, fs.ErrExist) {
+		if first, ok := s.Get(r.Key); ok {
+			return first, nil
+		}
+		err = os.Rename(tmp, path) // what is there is damaged
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store record: %w", err)
+	}
+	return r, nil
+}
+
+// Replace stores r under its key whatever is there, for a build that was told not to use the cache.
+func (s *Store) Replace(r *Record) (*Record, error) {
+	if err := s.Delete(r.Key); err != nil {
+		return nil, err
+	}
+	return s.Put(r)
+}
+
+// Delete forgets a key, if it is known.
+func (s *Store) Delete(k key.Digest) error {
+	err := os.Remove(s.path(s.records, k))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Walk calls fn with every record that can be read, in no order, and the size of its file in bytes.
+func (s *Store) Walk(fn func(r *Record, size int64) error) error {
+	return walkFiles(s.records, func(path string, size int64) error {
+		b, err := readSealed(path, maxRecord)
+		if err != nil {
+			return nil
+		}
+		r := new(Record)
+		if json.Unmarshal(b, r) != nil {
+			return nil
+		}
+		return fn(r, size)
+	})
+}
+
+// PutTree stores a tree with its mtimes and gives the name of the blob.
+func (s *Store) PutTree(root *tree.Node) (key.Digest, error) {
+	var buf bytes.Buffer
+	if err := tree.Encode(&buf, root); err != nil {
+		return key.Digest{}, err
+	}
+	d := key.Bytes(buf.Bytes())
+	path := s.path(s.trees, d)
+	if _, err := os.Stat(path); err == nil {
+		return d, nil
+	}
+	tmp, err := s.writeTemp(buf.Bytes())
+	if err != nil {
+		return key.Digest{}, fmt.Errorf("store tree: %w", err)
+	}
+	defer os.Remove(tmp)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return key.Digest{}, fmt.Errorf("store tree: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return key.Digest{}, fmt.Errorf("store tree: %w", err)
+	}
+	return d, nil
+}
+
+// HasTree reports whether a tree blob is stored.
+func (s *Store) HasTree(d key.Digest) bool {
+	st, err := os.Stat(s.path(s.trees, d))
+	return err == nil && st.Mode().IsRegular()
+}
+
+// Tree opens a tree blob; it is compared with its name first. A damaged one is deleted.
+func (s *Store) Tree(d key.Digest) (*tree.Node, error) {
+	path := s.path(s.trees, d)
+	b, err := readBounded(path, maxTree)
+	if err != nil {
+		return nil, fmt.Errorf("open tree: %w", err)
+	}
+	if key.Bytes(b) != d {
+		os.Remove(path)
+		return nil, fmt.Errorf("open tree %s: its bytes are damaged", d)
+	}
+	return tree.Decode(bytes.NewReader(b), int64(len(b)))
+}
+
+// WalkTrees calls fn with every tree blob's name and size in bytes.
+func (s *Store) WalkTrees(fn func(d key.Digest, size int64) error) error {
+	return walkFiles(s.trees, func(path string, size int64) error {
+		d, err := key.Parse("sha256:" + filepath.Base(path))
+		if err != nil {
+			return nil
+		}
+		return fn(d, size)
+	})
+}
+
+// DeleteTree removes a tree blob.
+func (s *Store) DeleteTree(d key.Digest) error {
+	err := os.Remove(s.path(s.trees, d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) path(dir string, d key.Digest) string {
+	h := d.Hex()
+	return filepath.Join(dir, h[:2], h)
+}
+
+func (s *Store) writeTemp(b []byte) (string, error) {
+	f, err := os.CreateTemp(s.tmp, "record-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(b)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
+}
+
+// seal puts the digest of b before it.
+func seal(b []byte) []byte {
+	return append([]byte(key.Bytes(b).Hex()+"\n"), b...)
+}
+
+func readSealed(path string, limit int64) ([]byte, error) {
+	b, err := readBounded(path, limit)
+	if err != nil {
+		return nil, err
+	}
+	sum, body, ok := bytes.Cut(b, []byte("\n"))
+	if !ok || string(sum) != key.Bytes(body).Hex() {
+		return nil, fmt.Errorf("%s is damaged", path)
+	}
+	return body, nil
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than any that larder writes", path, st.Size())
+	}
+	return os.ReadFile(path)
+}
+
+func walkFiles(dir string, fn func(path string, size int64) error) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // deleted by another process meanwhile
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		return fn(path, info.Size())
+	})
+}

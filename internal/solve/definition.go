@@ -1,0 +1,119 @@
+package solve
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+)
+
+// maxVertices bounds the size of one definition.
+const maxVertices = 100_000
+
+// ErrDefinition is wrapped by what Evaluate says of LLB that is not well formed.
+var ErrDefinition = errors.New("this is no valid LLB")
+
+// node is a vertex as the definition has it: what to do, on which inputs.
+type node struct {
+	digest      digest.Digest
+	op          *pb.Op
+	inputs      []edge
+	name        string
+	group       *pb.ProgressGroup
+	ignoreCache bool
+	resources   *pb.LinuxResources
+}
+
+// edge names one output of a node.
+type edge struct {
+	node  *node
+	index int
+}
+
+// parse reads a definition and gives the output that it defines. An empty definition is scratch: a nil node.
+func parse(def *pb.Definition) (edge, error) {
+	if def == nil || len(def.Def) == 0 {
+		return edge{}, nil
+	}
+	if len(def.Def) > maxVertices {
+		return edge{}, fmt.Errorf("%d vertices, more than %d: %w", len(def.Def), maxVertices, ErrDefinition)
+	}
+	nodes := make(map[digest.Digest]*node, len(def.Def))
+	var last *node
+	for _, raw := range def.Def {
+		op := new(pb.Op)
+		if err := op.UnmarshalVT(raw); err != nil {
+			return edge{}, fmt.Errorf("%w: %w", ErrDefinition, err)
+		}
+		n := &node{digest: digest.FromBytes(raw), op: op}
+		n.describe(def.Metadata[string(n.digest)])
+		nodes[n.digest] = n
+		last = n
+	}
+	// A vertex names its inputs by digest, so there can be no cycle; the order of the list is not promised.
+	for _, n := range nodes {
+		for _, in := range n.op.Inputs {
+			from, ok := nodes[digest.Digest(in.Digest)]
+			if !ok {
+				return edge{}, fmt.Errorf("input %.80q of %s is missing: %w", in.Digest, n.digest, ErrDefinition)
+			}
+			n.inputs = append(n.inputs, edge{from, int(in.Index)})
+		}
+	}
+	if len(last.inputs) != 1 || last.op.Op != nil {
+		return edge{}, fmt.Errorf("its last vertex names no output: %w", ErrDefinition)
+	}
+	return last.inputs[0], nil
+}
+
+func (n *node) describe(md *pb.OpMetadata) {
+	if md != nil {
+		n.name = md.Description["llb.customname"]
+		n.group = md.ProgressGroup
+		n.ignoreCache = md.IgnoreCache
+		n.resources = md.LinuxResources
+	}
+	if n.name != "" {
+		return
+	}
+	switch op := n.op.Op.(type) {
+	case *pb.Op_Source:
+		n.name = op.Source.Identifier
+	case *pb.Op_Exec:
+		if op.Exec.Meta != nil {
+			n.name = strings.Join(op.Exec.Meta.Args, " ")
+		}
+	case *pb.Op_File:
+		n.name = "file operations"
+	case *pb.Op_Merge:
+		n.name = "merge"
+	case *pb.Op_Diff:
+		n.name = "diff"
+	}
+	if n.name == "" {
+		n.name = string(n.digest)
+	}
+}
+
+// reachable lists the nodes that an edge needs, inputs before users.
+func reachable(e edge) []*node {
+	var out []*node
+	seen := map[*node]bool{}
+	var visit func(n *node)
+	visit = func(n *node) {
+		if seen[n] {
+			return
+		}
+		seen[n] = true
+		for _, in := range n.inputs {
+			visit(in.node)
+		}
+		out = append(out, n)
+	}
+	if e.node != nil {
+		visit(e.node)
+	}
+	return out
+}

@@ -1,0 +1,166 @@
+package solve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"larder/internal/fileop"
+	"larder/internal/key"
+	"larder/internal/layer"
+	"larder/internal/record"
+	"larder/internal/tree"
+)
+
+// errGone says that a record names a layer that is not here any more.
+var errGone = errors.New("a recorded layer is gone")
+
+// restack makes the states that a record describes on today's inputs, and notes when its layers were made.
+func (s *Solver) restack(rec *record.Record, inputs []*layer.State, find func(output int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
+	out := make([]*layer.State, len(rec.Outputs))
+	for i, o := range rec.Outputs {
+		if o.Base >= len(inputs) {
+			return nil, errGone
+		}
+		if o.Base >= 0 {
+			out[i] = inputs[o.Base]
+		}
+		for _, ref := range o.Layers {
+			l, err := find(i, ref)
+			if err != nil {
+				return nil, err
+			}
+			s.note(l.Identity, rec)
+			out[i] = out[i].Push(l)
+		}
+	}
+	return out, nil
+}
+
+func (s *Solver) note(identity key.Digest, rec *record.Record) {
+	s.stats.Lock()
+	defer s.stats.Unlock()
+	if _, ok := s.created[identity]; !ok {
+		s.created[identity] = *rec
+	}
+}
+
+// Made gives the record by which this solver came to a layer; false for layers of base images.
+func (s *Solver) Made(identity key.Digest) (record.Record, bool) {
+	s.stats.Lock()
+	defer s.stats.Unlock()
+	r, ok := s.created[identity]
+	return r, ok
+}
+
+// merge stacks the layers of all inputs.
+func merge(_ context.Context, op *pb.MergeOp, inputs []*layer.State) (*layer.State, error) {
+	var out *layer.State
+	for i, in := range op.Inputs {
+		if in.Input < 0 || int(in.Input) >= len(inputs) {
+			return nil, fmt.Errorf("merge of input %d: %w", in.Input, ErrDefinition)
+		}
+		st := inputs[in.Input]
+		if i == 0 {
+			out = st
+			continue
+		}
+		for _, l := range st.Layers() {
+			out = out.Push(l)
+		}
+	}
+	return out, nil
+}
+
+// diff gives what upper has over lower: upper's own layers where it stands on lower, else one layer computed from trees.
+func diff(ctx context.Context, op *pb.DiffOp, inputs []*layer.State) (*layer.State, error) {
+	pick := func(i int64) (*layer.State, error) {
+		if i == -1 {
+			return nil, nil
+		}
+		if i < 0 || int(i) >= len(inputs) {
+			return nil, fmt.Errorf("difference of input %d: %w", i, ErrDefinition)
+		}
+		return inputs[i], nil
+	}
+	lower, err := pick(op.Lower.GetInput())
+	if err != nil {
+		return nil, err
+	}
+	upper, err := pick(op.Upper.GetInput())
+	if err != nil {
+		return nil, err
+	}
+	low, up := lower.Identities(), upper.Identities()
+	if len(up) >= len(low) && slices.Equal(low, up[:len(low)]) {
+		return layer.Stack(upper.Layers()[len(low):]...), nil
+	}
+	lowTree, err := lower.Merged(ctx)
+	if err != nil {
+		return nil, err
+	}
+	upTree, err := upper.Merged(ctx)
+	if err != nil {
+		return nil, err
+	}
+	root, err := tree.Diff(lowTree, upTree)
+	if err != nil {
+		return nil, err
+	}
+	id, err := root.Identity()
+	if err != nil {
+		return nil, err
+	}
+	return layer.Stack(layer.New(id, false, root, upper.Contents())), nil
+}
+
+// replay finds the contents of a file operation's layers by doing the operation again, once, when first asked.
+type replay struct {
+	op     *pb.FileOp
+	inputs []*layer.State
+
+	mu  sync.Mutex
+	res *fileop.Result
+}
+
+func (r *replay) of(output int) layer.Source { return replayed{r, output} }
+
+func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.res == nil {
+		res, err := fileop.Apply(ctx, r.op, r.inputs)
+		if err != nil {
+			return nil, err
+		}
+		r.res = res
+	}
+	return r.res, nil
+}
+
+type replayed struct {
+	r      *replay
+	output int
+}
+
+// Open implements layer.Source.
+func (o replayed) Open(ctx context.Context, d key.Digest, size int64) (io.ReadCloser, error) {
+	res, err := o.r.result(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if o.output < len(res.Outputs) {
+		for _, l := range slices.Backward(res.Outputs[o.output].Layers) {
+			rc, err := l.Contents.Open(ctx, d, size)
+			if !errors.Is(err, layer.ErrNoContent) {
+				return rc, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", d, layer.ErrNoContent)
+}
