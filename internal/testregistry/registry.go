@@ -1,0 +1,136 @@
+package testregistry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // storage for Options.Dir
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // storage without it
+	"github.com/sirupsen/logrus"
+)
+
+// Options choose how a registry runs. The zero value keeps everything in memory on a free loopback port.
+type Options struct {
+	// Addr is where to listen, "127.0.0.1:0" when empty.
+	Addr string
+	// Dir keeps the contents in files; empty keeps them in memory.
+	Dir string
+	// Wrap, where set, stands between the counters and the registry: a test refuses, delays or spoils answers with it.
+	Wrap func(http.Handler) http.Handler
+}
+
+// Registry is a running registry. Its methods are safe for concurrent use.
+type Registry struct {
+	// Addr is host:port; image references start with it.
+	Addr string
+
+	dir    string
+	app    *handlers.App
+	server *http.Server
+	count  *counter
+	served chan error
+}
+
+// Start runs a registry in memory until the test ends.
+func Start(t testing.TB) *Registry { return StartWith(t, Options{}) }
+
+// StartWith runs a registry until the test ends.
+func StartWith(t testing.TB, opt Options) *Registry {
+	t.Helper()
+	r, err := Serve(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Errorf("close the registry: %v", err)
+		}
+	})
+	return r
+}
+
+// Serve runs a registry until Close.
+func Serve(opt Options) (*Registry, error) {
+	if opt.Addr == "" {
+		opt.Addr = "127.0.0.1:0"
+	}
+	storage := configuration.Storage{
+		"inmemory": {},
+		"delete":   {"enabled": true},
+		// The purger is a goroutine without an owner that would wait for it.
+		"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
+	}
+	if opt.Dir != "" {
+		delete(storage, "inmemory")
+		storage["filesystem"] = configuration.Parameters{"rootdirectory": opt.Dir}
+		if err := os.MkdirAll(opt.Dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	config := &configuration.Configuration{Version: "0.1", Storage: storage}
+	config.Catalog.MaxEntries = 1000
+	config.HTTP.Secret = rand.Text()
+	config.Log.AccessLog.Disabled = true
+	logrus.SetLevel(logrus.ErrorLevel) // the registry tells of every request otherwise, and has no logger of its own
+	l, err := net.Listen("tcp", opt.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	r := &Registry{
+		Addr:   l.Addr().String(),
+		dir:    opt.Dir,
+		app:    handlers.NewApp(context.Background(), config),
+		served: make(chan error, 1),
+	}
+	var h http.Handler = r.app
+	if opt.Wrap != nil {
+		h = opt.Wrap(h)
+	}
+	r.count = &counter{next: h}
+	r.server = &http.Server{Handler: r.count, ReadHeaderTimeout: time.Minute}
+	go func() { r.served <- r.server.Serve(l) }()
+	return r, nil
+}
+
+// Close stops the registry at once and waits until it listens no more.
+func (r *Registry) Close() error {
+	err := r.server.Close()
+	if serr := <-r.served; !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, serr)
+	}
+	return errors.Join(err, r.app.Shutdown())
+}
+
+// Ref gives the reference of an image in this registry; name is "repository:tag".
+func (r *Registry) Ref(name string) string { return r.Addr + "/" + name }
+
+// Forget removes a repository, so that a push sends everything again. Only a registry with a directory can.
+func (r *Registry) Forget(repository string) error {
+	if r.dir == "" {
+		return errors.New("a registry in memory cannot forget a repository")
+	}
+	if !filepath.IsLocal(repository) {
+		return fmt.Errorf("%q is no repository", repository)
+	}
+	return os.RemoveAll(filepath.Join(r.dir, "docker/registry/v2/repositories", filepath.FromSlash(repository)))
+}
+
+// splitName cuts "repository:tag", with "latest" for a missing tag.
+func splitName(name string) (repository, tag string) {
+	repository, tag, ok := strings.Cut(name, ":")
+	if !ok {
+		tag = "latest"
+	}
+	return repository, tag
+}
