@@ -1,0 +1,131 @@
+// Package cli is the command line (DESIGN section 8): commands, flags, settings, exit codes. It is the only place that
+// chooses implementations of the interfaces that lower rooms declare.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"larder/internal/fault"
+)
+
+// env is what a command sees of the world.
+type env struct {
+	in       io.Reader
+	out      io.Writer
+	err      *os.File
+	settings *settings
+}
+
+// Main runs one command and gives the exit code of the process.
+func Main(args []string, in io.Reader, out io.Writer, stderr *os.File) int {
+	e := &env{in: in, out: out, err: stderr}
+	root := newRoot(e)
+	root.SetArgs(args)
+	ctx, stop := interruptible()
+	defer stop()
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	kind := fault.Of(err)
+	if errors.Is(context.Cause(ctx), errInterrupted) {
+		kind = fault.Interrupted
+		err = errInterrupted
+	}
+	printError(stderr, err)
+	return int(kind)
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// interruptible gives a context that ^C or SIGTERM cancels. A second signal ends the process at once.
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	quit := make(chan struct{})
+	go func() {
+		select {
+		case <-signals:
+			cancel(errInterrupted)
+		case <-quit:
+			return
+		}
+		select {
+		case <-signals:
+			os.Exit(int(fault.Interrupted))
+		case <-quit:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(quit)
+		cancel(nil)
+	}
+}
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "larder",
+		Short:         "Build container images on machines that remember nothing, as fast as on one that remembers everything",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			e.settings, err = loadSettings(os.Getenv)
+			if err != nil {
+				return err
+			}
+			return e.settings.fill(cmd.Flags(), os.LookupEnv)
+		},
+	}
+	root.PersistentFlags().String("root", "", "Directory of the local root (default /var/lib/larder for root, $XDG_DATA_HOME/larder else)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fault.Errorf(fault.Usage, "%w\nSee '%s --help'.", err, cmd.CommandPath())
+	})
+	root.AddCommand(buildCommand(e), cacheCommand(e), versionCommand(e))
+	for _, c := range append(root.Commands(), root) {
+		c.DisableAutoGenTag = true
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fault.Errorf(fault.Usage, "unknown command %q\nSee 'larder --help'.", args[0])
+		}
+		return nil
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.SetOut(e.out)
+	root.SetErr(e.err)
+	return root
+}
+
+// exactArgs checks the number of arguments.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return fault.Errorf(fault.Usage, "%s takes %s, not %d arguments\nSee '%s --help'.", cmd.CommandPath(), what, len(args), cmd.CommandPath())
+	}
+}
+
+func versionCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  exactArgs(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(e.out, "larder", Version())
+			return err
+		},
+	}
+}
