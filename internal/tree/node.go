@@ -67,10 +67,40 @@ type Entry struct {
 	Node *Node
 }
 
+// dirData is a directory's listing. It knows nothing of the directory's own metadata, so that nodes which differ
+// in that alone share it.
 type dirData struct {
-	entries   []Entry // sorted by name, bytewise
-	hasGroups bool    // some File below has a Group
-	digest    atomic.Pointer[key.Digest]
+	entries []Entry // sorted by name, bytewise; not valid while lazy is set
+	marks   marks
+	digest  atomic.Pointer[key.Digest] // of the listing
+	lazy    atomic.Pointer[lazyDir]    // where to read entries from; nil when they are here
+}
+
+// marks tells what a node is or has somewhere below it, so that work that concerns only such nodes skips the rest.
+type marks uint8
+
+const (
+	markGroup  marks = 1 << iota // a File with a Group
+	markLayer                    // a Whiteout, or an Opaque directory
+	markSocket                   // a Socket
+	marksKnown = markGroup | markLayer | markSocket
+)
+
+func (n *Node) marks() marks {
+	var m marks
+	if n.Group != 0 {
+		m |= markGroup
+	}
+	if n.Kind == Whiteout || n.Opaque {
+		m |= markLayer
+	}
+	if n.Kind == Socket {
+		m |= markSocket
+	}
+	if n.dir != nil {
+		m |= n.dir.marks
+	}
+	return m
 }
 
 var groups atomic.Uint64
@@ -95,9 +125,7 @@ func NewDir(meta Meta, opaque bool, entries []Entry) (*Node, error) {
 		if i > 0 && entries[i-1].Name == e.Name {
 			return nil, fmt.Errorf("%q twice in a directory: %w", e.Name, ErrName)
 		}
-		if e.Node.Group != 0 || e.Node.dir != nil && e.Node.dir.hasGroups {
-			d.hasGroups = true
-		}
+		d.marks |= e.Node.marks()
 	}
 	return &Node{Kind: Dir, Meta: meta, Opaque: opaque, dir: d}, nil
 }
@@ -114,6 +142,11 @@ func Empty() *Node {
 func (n *Node) Entries() ([]Entry, error) {
 	if n.dir == nil {
 		return nil, nil
+	}
+	if l := n.dir.lazy.Load(); l != nil {
+		if err := l.load(n.dir); err != nil {
+			return nil, err
+		}
 	}
 	return n.dir.entries, nil
 }
@@ -135,11 +168,21 @@ func (n *Node) Lookup(name string) (*Node, error) {
 func (n *Node) WithMeta(meta Meta) *Node {
 	c := *n
 	c.Meta = meta
-	if n.dir != nil {
-		c.dir = &dirData{entries: n.dir.entries, hasGroups: n.dir.hasGroups}
-	}
+	return &c
+}
+
+// WithOpaque gives a copy of a directory that differs in its Opaque mark.
+func (n *Node) WithOpaque(opaque bool) *Node {
+	c := *n
+	c.Opaque = opaque
 	return &c
 }
 
 // HasGroups reports whether n, or a file below it, carries a Group.
-func (n *Node) HasGroups() bool { return n.Group != 0 || n.dir != nil && n.dir.hasGroups }
+func (n *Node) HasGroups() bool { return n.marks()&markGroup != 0 }
+
+// IsLayer reports whether n or anything below it is a Whiteout or Opaque: such a tree is a layer's, not a merged one.
+func (n *Node) IsLayer() bool { return n.marks()&markLayer != 0 }
+
+// HasSockets reports whether n, or anything below it, is a Socket.
+func (n *Node) HasSockets() bool { return n.marks()&markSocket != 0 }
