@@ -1,0 +1,90 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"larder/internal/key"
+	"larder/internal/tree"
+)
+
+// DirSource opens the Files of root, whose contents lie below dir under the same paths (an overlay lower directory, a
+// build context). Links are never followed, so nothing outside dir is read. The readers are *os.File. An index from
+// digests to paths is made at the first Open.
+func DirSource(dir string, root *tree.Node) Source { return &dirSource{dir: dir, root: root} }
+
+type dirSource struct {
+	dir  string
+	root *tree.Node
+
+	mu    sync.Mutex
+	paths map[key.Digest]place
+}
+
+// place is a path in two parts, both of which exist already: one string per directory, one per name.
+type place struct{ dir, name string }
+
+func (s *dirSource) Open(_ context.Context, d key.Digest, size int64) (io.ReadCloser, error) {
+	p, ok, err := s.find(d)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", d, ErrNoContent)
+	}
+	rel := joinRel(p.dir, p.name)
+	root, err := unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %v: %w", s.dir, err, ErrNoContent)
+	}
+	defer unix.Close(root)
+	fd, err := openBeneath(root, rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %v: %w", joinRel(s.dir, rel), err, ErrNoContent)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != size {
+		unix.Close(fd)
+		return nil, &ChangedError{Name: joinRel(s.dir, rel)}
+	}
+	return os.NewFile(uintptr(fd), joinRel(s.dir, rel)), nil
+}
+
+func (s *dirSource) find(d key.Digest) (place, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paths == nil {
+		paths := map[key.Digest]place{}
+		if err := indexContents(paths, "", s.root); err != nil {
+			return place{}, false, err
+		}
+		s.paths = paths
+	}
+	p, ok := s.paths[d]
+	return p, ok, nil
+}
+
+func indexContents(paths map[key.Digest]place, dir string, n *tree.Node) error {
+	entries, err := n.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.Node.Kind {
+		case tree.File:
+			if _, ok := paths[e.Node.Content]; !ok {
+				paths[e.Node.Content] = place{dir, e.Name}
+			}
+		case tree.Dir:
+			if err := indexContents(paths, joinRel(dir, e.Name), e.Node); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
