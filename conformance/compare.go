@@ -1,0 +1,224 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// compareImages returns one readable line for each difference between what the two builders made.
+func compareImages(want, got []*image) []string {
+	if len(want) != len(got) {
+		return []string{fmt.Sprintf("number of images: BuildKit %d, larder %d", len(want), len(got))}
+	}
+	var diffs []string
+	for i, w := range want {
+		var prefix string
+		if len(want) > 1 {
+			prefix = w.platform + ": "
+		}
+		for _, d := range compareImage(w, got[i]) {
+			diffs = append(diffs, prefix+d)
+		}
+	}
+	return diffs
+}
+
+func compareImage(want, got *image) []string {
+	var diffs []string
+	compareJSON(&diffs, "config", withoutTimes(want.config), withoutTimes(got.config))
+	groups := [2]map[*inode]string{linkGroups(want.root), linkGroups(got.root)}
+	compareNodes(&diffs, "/", want.root, got.root, groups)
+	return diffs
+}
+
+// withoutTimes returns the config without its times, and with the number of diff IDs in place of them: a diff ID covers
+// mtimes, which two builds do not share.
+func withoutTimes(config map[string]any) map[string]any {
+	c := maps.Clone(config)
+	delete(c, "created")
+	if rootfs, ok := c["rootfs"].(map[string]any); ok {
+		rootfs = maps.Clone(rootfs)
+		if ids, ok := rootfs["diff_ids"].([]any); ok {
+			rootfs["diff_ids"] = len(ids)
+		}
+		c["rootfs"] = rootfs
+	}
+	if history, ok := c["history"].([]any); ok {
+		history = slices.Clone(history)
+		for i, h := range history {
+			if entry, ok := h.(map[string]any); ok {
+				entry = maps.Clone(entry)
+				delete(entry, "created")
+				history[i] = entry
+			}
+		}
+		c["history"] = history
+	}
+	return c
+}
+
+func compareJSON(diffs *[]string, where string, want, got any) {
+	wm, ok1 := want.(map[string]any)
+	gm, ok2 := got.(map[string]any)
+	if ok1 && ok2 {
+		for _, k := range unionKeys(wm, gm) {
+			w, inWant := wm[k]
+			g, inGot := gm[k]
+			switch {
+			case !inGot:
+				*diffs = append(*diffs, fmt.Sprintf("%s.%s: BuildKit %s, larder has none", where, k, show(w)))
+			case !inWant:
+				*diffs = append(*diffs, fmt.Sprintf("%s.%s: BuildKit has none, larder %s", where, k, show(g)))
+			default:
+				compareJSON(diffs, where+"."+k, w, g)
+			}
+		}
+		return
+	}
+	wl, ok1 := want.([]any)
+	gl, ok2 := got.([]any)
+	if ok1 && ok2 && len(wl) == len(gl) {
+		for i := range wl {
+			compareJSON(diffs, fmt.Sprintf("%s[%d]", where, i), wl[i], gl[i])
+		}
+		return
+	}
+	if !reflect.DeepEqual(want, got) {
+		*diffs = append(*diffs, fmt.Sprintf("%s: BuildKit %s, larder %s", where, show(want), show(got)))
+	}
+}
+
+func show(v any) string {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(data)
+}
+
+func unionKeys[V any](a, b map[string]V) []string {
+	keys := slices.Collect(maps.Keys(a))
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func compareNodes(diffs *[]string, name string, want, got *node, groups [2]map[*inode]string) {
+	for _, f := range describe(want, groups[0]).differing(describe(got, groups[1])) {
+		*diffs = append(*diffs, fmt.Sprintf("%q %s", name, f))
+	}
+	for _, k := range unionKeys(want.children, got.children) {
+		w, g := want.children[k], got.children[k]
+		child := strings.TrimSuffix(name, "/") + "/" + k
+		switch {
+		case g == nil:
+			*diffs = append(*diffs, fmt.Sprintf("%q is missing: BuildKit has a %s", child, w.kind))
+		case w == nil:
+			*diffs = append(*diffs, fmt.Sprintf("%q is too much: larder has a %s", child, g.kind))
+		default:
+			compareNodes(diffs, child, w, g, groups)
+		}
+	}
+}
+
+// fields are an inode's properties in words, in the order in which they are shown.
+type fields [][2]string
+
+func describe(n *node, groups map[*inode]string) fields {
+	f := fields{
+		{"type", n.kind},
+		{"mode", fmt.Sprintf("%04o", n.mode)},
+		{"owner", fmt.Sprintf("%d:%d", n.uid, n.gid)},
+		{"size", fmt.Sprint(n.size)},
+		{"content", n.sum},
+		{"link target", n.target},
+		{"device", fmt.Sprintf("%d:%d", n.major, n.minor)},
+		{"hard links", groups[n.inode]},
+	}
+	return append(f, [2]string{"xattrs", show(n.xattrs)})
+}
+
+func (f fields) differing(g fields) []string {
+	var out []string
+	for i := range f {
+		if f[i] != g[i] {
+			out = append(out, fmt.Sprintf("%s: BuildKit %s, larder %s", f[i][0], orNone(f[i][1]), orNone(g[i][1])))
+		}
+		if i == 0 && len(out) > 0 {
+			// Of another type, the rest differs as a matter of course.
+			break
+		}
+	}
+	return out
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// linkGroups names, for every inode with several names, all of them.
+func linkGroups(root *node) map[*inode]string {
+	names := map[*inode][]string{}
+	walk("", root, func(name string, n *node) {
+		if n.kind != "dir" {
+			names[n.inode] = append(names[n.inode], name)
+		}
+	})
+	groups := map[*inode]string{}
+	for in, list := range names {
+		if len(list) > 1 {
+			groups[in] = strings.Join(list, " ")
+		}
+	}
+	return groups
+}
+
+// walk visits the tree depth first in the order of names.
+func walk(name string, n *node, visit func(name string, n *node)) {
+	visit(name, n)
+	for _, k := range slices.Sorted(maps.Keys(n.children)) {
+		walk(name+"/"+k, n.children[k], visit)
+	}
+}
+
+// listing shows an image as text, for whoever writes a case.
+func (img *image) listing() string {
+	var b strings.Builder
+	config, err := json.MarshalIndent(withoutTimes(img.config), "", "  ")
+	if err != nil {
+		config = []byte(err.Error())
+	}
+	fmt.Fprintf(&b, "%s\n%s\n", img.platform, config)
+	groups := linkGroups(img.root)
+	walk("", img.root, func(name string, n *node) {
+		fmt.Fprintf(&b, "%-5s %04o %5d:%-5d %8d %q", n.kind, n.mode, n.uid, n.gid, n.size, name)
+		switch {
+		case n.kind == "link":
+			fmt.Fprintf(&b, " -> %q", n.target)
+		case n.kind == "char" || n.kind == "block":
+			fmt.Fprintf(&b, " %d:%d", n.major, n.minor)
+		case n.kind == "file":
+			fmt.Fprintf(&b, " %.12s", n.sum)
+		}
+		if g := groups[n.inode]; g != "" {
+			fmt.Fprintf(&b, " = %s", g)
+		}
+		if len(n.xattrs) > 0 {
+			fmt.Fprintf(&b, " %s", show(n.xattrs))
+		}
+		b.WriteByte('\n')
+	})
+	return b.String()
+}
