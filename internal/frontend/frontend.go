@@ -14,7 +14,6 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
-	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -60,8 +59,6 @@ type Result struct {
 	// Metadata holds all that the frontend said beside that. After a subrequest: "result.txt", "result.json", "version"
 	// and, of a check, "result.statuscode".
 	Metadata map[string][]byte
-	// Attestations that the frontend made (SBOMs), by platform ID.
-	Attestations map[string][]Attestation
 }
 
 // Output is what to build for one platform.
@@ -74,21 +71,16 @@ type Output struct {
 	Epoch      *time.Time     // SOURCE_DATE_EPOCH, nil without one
 }
 
-// Attestation is a statement about one platform's image, as files in a file system that is to be built.
-type Attestation struct {
-	gwclient.Attestation
-	Def *pb.Definition
-}
-
 // Build runs the frontend. Errors about a place in the Dockerfile carry it: see Describe.
 func Build(ctx context.Context, req Request) (*Result, error) {
 	c := &gateway{req: &req, opts: maps.Clone(req.Opts), inputs: req.Inputs}
 	if c.opts == nil {
 		c.opts = map[string]string{}
 	}
-	res, err := builder.Build(ctx, c)
+	c.configs.resolver = sourceresolver.NewImageMetaResolver(c)
+	res, err := c.dockerfile(ctx)
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	if res == nil { // a subrequest that had nothing to say
 		return &Result{}, nil
@@ -111,7 +103,7 @@ func (c *gateway) explain(err error) error {
 
 // convert takes the frontend's result apart.
 func convert(res *gwclient.Result) (*Result, error) {
-	out := &Result{Metadata: res.Metadata, Multi: len(res.Refs) > 0, Attestations: map[string][]Attestation{}}
+	out := &Result{Metadata: res.Metadata, Multi: len(res.Refs) > 0}
 	raw, ok := res.Metadata[exptypes.ExporterPlatformsKey]
 	if !ok {
 		return out, nil // a subrequest
@@ -145,11 +137,6 @@ func convert(res *gwclient.Result) (*Result, error) {
 			o.Epoch = &t
 		}
 		out.Outputs = append(out.Outputs, o)
-	}
-	for id, list := range res.Attestations {
-		for _, a := range list {
-			out.Attestations[id] = append(out.Attestations[id], Attestation{a, definition(a.Ref)})
-		}
 	}
 	return out, nil
 }

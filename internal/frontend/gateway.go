@@ -25,6 +25,8 @@ type gateway struct {
 	req    *Request
 	opts   map[string]string // never written to: BuildOpts gives copies
 	inputs map[string]*pb.Definition
+
+	configs configs
 }
 
 var _ gwclient.Client = (*gateway)(nil)
@@ -48,32 +50,36 @@ func (c *gateway) BuildOpts() gwclient.BuildOpts {
 // Solve implements gwclient.Client. Like BuildKit's it does nothing yet, unless it is told to.
 func (c *gateway) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclient.Result, error) {
 	switch {
+	case req.Frontend != "":
+		return nil, fmt.Errorf("a frontend asked for another one, %.80q, which larder does not offer", req.Frontend)
 	case len(req.CacheImports) > 0:
 		return nil, errors.New("a frontend cannot bring caches of its own; name them with --cache-from")
 	case len(req.SourcePolicies) > 0:
 		return nil, errors.New("source policies are not supported")
-	case req.Frontend != "" && req.Definition != nil && len(req.Definition.Def) > 0:
-		return nil, errors.New("a frontend asked for another frontend and a definition at once")
-	case req.Frontend != "":
-		return c.forward(ctx, req)
 	}
 	res := gwclient.NewResult()
-	if req.Definition == nil || len(req.Definition.Def) == 0 {
-		return res, nil // scratch has no reference
-	}
-	r := &reference{req: c.req, def: req.Definition}
-	if req.Evaluate {
-		if err := r.Evaluate(ctx); err != nil {
-			return nil, err
+	if ref := c.reference(req.Definition); ref != nil {
+		if req.Evaluate {
+			if err := ref.Evaluate(ctx); err != nil {
+				return nil, err
+			}
 		}
+		res.SetRef(ref)
 	}
-	res.SetRef(r)
 	return res, nil
 }
 
-// ResolveImageConfig implements gwclient.Client by way of ResolveSourceMetadata.
+// reference makes a reference of a definition. That of scratch is nil, as frontends expect.
+func (c *gateway) reference(def *pb.Definition) gwclient.Reference {
+	if def == nil || len(def.Def) == 0 {
+		return nil
+	}
+	return &reference{req: c.req, def: def}
+}
+
+// ResolveImageConfig implements gwclient.Client.
 func (c *gateway) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	return sourceresolver.NewImageMetaResolver(c).ResolveImageConfig(ctx, ref, opt)
+	return c.configs.ResolveImageConfig(ctx, ref, opt)
 }
 
 // ResolveSourceMetadata implements gwclient.Client.

@@ -1,43 +1,39 @@
 package frontend
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
 	distref "github.com/distribution/reference"
-	"github.com/moby/buildkit/frontend/dockerfile/builder"
-	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
 // builtin says what serves a "# syntax" line.
 const builtin = "BuildKit v0.33.0's Dockerfile frontend, which is built in"
 
-// forward serves a request for another frontend: the image that a "# syntax" line or BUILDKIT_SYNTAX names. Images are
-// not run; docker/dockerfile, from wherever it is mirrored, is what this package has built in.
-func (c *gateway) forward(ctx context.Context, req gwclient.SolveRequest) (*gwclient.Result, error) {
-	switch req.Frontend {
-	case "dockerfile.v0":
-	case "gateway.v0":
-		source := req.FrontendOpt["source"]
-		if !isDockerfile(source) {
-			return nil, fmt.Errorf("the frontend image %s cannot be run: larder has %s, and no other; "+
-				"drop the syntax line, or name docker/dockerfile:1 there", source, builtin)
+// syntax looks at the frontend image that the user asks for, by BUILDKIT_SYNTAX or by a "# syntax" line. Images are not
+// run: docker/dockerfile, from wherever it is mirrored, is what this package has built in, any other is an error.
+func (c *gateway) syntax(data []byte) error {
+	var where []parser.Range
+	line, ok := c.opts["build-arg:BUILDKIT_SYNTAX"]
+	if !ok {
+		if _, line, where, ok = parser.DetectSyntax(data); !ok {
+			return nil
 		}
-		if c.req.Notice != nil {
-			c.req.Notice(fmt.Sprintf("syntax %s is served by %s", source, builtin))
+	}
+	image, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+	if !isDockerfile(image) {
+		err := fmt.Errorf("the frontend image %s cannot be run: larder has %s, and no other; "+
+			"drop the syntax line, or name docker/dockerfile:1 there", image, builtin)
+		if where == nil {
+			return err
 		}
-	default:
-		return nil, fmt.Errorf("unknown frontend %.80q", req.Frontend)
+		return parser.WithLocation(err, where)
 	}
-	sub := &gateway{req: c.req, opts: req.FrontendOpt, inputs: req.FrontendInputs}
-	if sub.opts == nil {
-		sub.opts = map[string]string{}
+	if c.req.Notice != nil {
+		c.req.Notice(fmt.Sprintf("syntax %s is served by %s", image, builtin))
 	}
-	if _, ok := sub.opts["cmdline"]; !ok {
-		sub.opts["cmdline"] = "" // it has been forwarded once: no second time
-	}
-	return builder.Build(ctx, sub)
+	return nil
 }
 
 // isDockerfile reports whether an image is a build of the Dockerfile frontend whose language the built-in one speaks:

@@ -137,6 +137,9 @@ func (s *scan) run(ctx context.Context) (*tree.Node, error) {
 	if err := s.queue.err(); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	root, err := top.assemble()
 	if err != nil {
 		return nil, err
