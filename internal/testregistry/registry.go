@@ -82,7 +82,7 @@ func Serve(opt Options) (*Registry, error) {
 	config.Catalog.MaxEntries = 1000
 	config.HTTP.Secret = rand.Text()
 	config.Log.AccessLog.Disabled = true
-	logrus.SetLevel(logrus.ErrorLevel) // the registry tells of every request otherwise, and has no logger of its own
+	logrus.SetLevel(logrus.FatalLevel) // the registry has no logger of its own, and every 404 is an "error" to it
 	l, err := net.Listen("tcp", opt.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// buildKit is buildkitd with its overlayfs snapshotter and runc, as bench/peers builds it, driven by buildctl. The
+// daemon runs while nothing is measured, as it does on a developer's machine.
+type buildKit struct {
+	daemon, client string
+	state          string
+	registry       string
+	cmd            *exec.Cmd
+	log            *os.File
+}
+
+func newBuildKit(e env) (*buildKit, error) {
+	b := &buildKit{
+		daemon:   filepath.Join(e.peerDir, "buildkitd"),
+		client:   filepath.Join(e.peerDir, "buildctl"),
+		state:    e.state,
+		registry: e.registry,
+	}
+	for _, p := range []string{b.daemon, b.client} {
+		if _, err := os.Stat(p); err != nil {
+			return nil, fmt.Errorf("BuildKit is not built (make peers): %w", err)
+		}
+	}
+	return b, nil
+}
+
+func (b *buildKit) address() string { return "unix://" + filepath.Join(b.state, "buildkitd.sock") }
+
+func (b *buildKit) Start(ctx context.Context) error {
+	if err := os.MkdirAll(b.state, 0o700); err != nil {
+		return err
+	}
+	// No garbage collection: it would remove between two builds what the next one is to find.
+	config := fmt.Sprintf("[worker.oci]\n  gc = false\n[registry.%q]\n  http = true\n", b.registry)
+	configPath := filepath.Join(b.state, "buildkitd.toml")
+	if err := os.WriteFile(configPath, []byte(config), 0o600); err != nil {
+		return err
+	}
+	log, err := os.Create(b.state + ".log")
+	if err != nil {
+		return err
+	}
+	b.log = log
+	b.cmd = exec.Command(b.daemon, "--config", configPath, "--root", filepath.Join(b.state, "root"), "--addr", b.address(),
+		"--oci-worker=true", "--oci-worker-snapshotter=overlayfs", "--oci-worker-binary=runc", "--oci-worker-net=host",
+		"--containerd-worker=false")
+	b.cmd.Stdout, b.cmd.Stderr = log, log
+	if err := b.cmd.Start(); err != nil {
+		return errors.Join(err, log.Close())
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		err := exec.CommandContext(ctx, b.client, "--addr", b.address(), "debug", "workers").Run()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			text, _ := os.ReadFile(log.Name())
+			return errors.Join(fmt.Errorf("buildkitd does not answer: %w\n%s", err, lastBytes(text, 4000)), b.stopDaemon())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (b *buildKit) Build(ctx context.Context, dir, ref string) error {
+	cmd := exec.CommandContext(ctx, b.client, "--addr", b.address(), "build", "--progress", "plain",
+		"--frontend", "dockerfile.v0", "--local", "context="+dir, "--local", "dockerfile="+dir,
+		"--opt", "build-arg:REGISTRY="+b.registry,
+		"--output", "type=image,name="+ref+",push=true")
+	var client int64 // the daemon's memory is what is compared
+	return runWatched(cmd, &client)
+}
+
+func (b *buildKit) Reset(ctx context.Context) error {
+	if err := b.Stop(); err != nil {
+		return err
+	}
+	return b.Start(ctx)
+}
+
+func (b *buildKit) PeakRSS() int64   { return peakOf(b.cmd.Process.Pid) }
+func (b *buildKit) ResetPeak() error { return resetPeakOf(b.cmd.Process.Pid) }
+
+func (b *buildKit) Stop() error {
+	if err := b.stopDaemon(); err != nil {
+		return err
+	}
+	return os.RemoveAll(b.state)
+}
+
+func (b *buildKit) stopDaemon() error {
+	if b.cmd == nil {
+		return nil
+	}
+	defer b.log.Close()
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	_ = b.cmd.Wait() // a daemon that was told to stop exits with an error
+	b.cmd = nil
+	return nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"larder/internal/testregistry"
+)
+
+// settings are the flags.
+type settings struct {
+	workloads, scenarios, builders []string
+	runs, coldRuns                 int
+	baseline                       string
+	sources, out, binDir, peerDir  string
+	scratch                        string
+}
+
+func main() {
+	var s settings
+	list := func(name, value, usage string) *string {
+		return flag.String(name, value, usage+", separated by commas")
+	}
+	ws := list("workloads", "go,node,apt,files", "what to build")
+	ss := list("scenarios", "cold,nochange,oneline,onedep", "what happens between builds")
+	bs := list("builders", "larder,buildkit", "who builds, in turn")
+	flag.IntVar(&s.runs, "runs", 3, "measured builds per builder and scenario")
+	flag.IntVar(&s.coldRuns, "cold-runs", 0, "the same for the scenario cold; 0 takes -runs")
+	flag.StringVar(&s.baseline, "baseline", "buildkit", "builder that ratios are relative to")
+	flag.StringVar(&s.sources, "sources", "bench/workloads", "where the workloads are")
+	flag.StringVar(&s.out, "out", "bench/results/latest.json", "results; rows measured earlier stay unless measured again")
+	flag.StringVar(&s.binDir, "bin", "bin", "where larder is")
+	flag.StringVar(&s.peerDir, "peers", filepath.Join(testregistry.CacheDir(), "peers"), "where the other builders are")
+	flag.StringVar(&s.scratch, "scratch", testregistry.CacheDir(), "where working copies and local states are made")
+	flag.Parse()
+	s.workloads, s.scenarios, s.builders = strings.Split(*ws, ","), strings.Split(*ss, ","), strings.Split(*bs, ",")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := bench(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, s settings) (err error) {
+	if s.coldRuns == 0 {
+		s.coldRuns = s.runs
+	}
+	plan, err := newPlan(s)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.scratch, 0o755); err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp(s.scratch, "bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	reg, err := testregistry.Serve(testregistry.Options{Dir: filepath.Join(scratch, "registry")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reg.Close()) }()
+	for _, name := range testregistry.BaseNames() {
+		if _, err := reg.PushLayout(ctx, name, filepath.Join(testregistry.BasesDir(), name)); err != nil {
+			return fmt.Errorf("base images (make bases): %w", err)
+		}
+	}
+	h := &harness{settings: s, scratch: scratch, registry: reg}
+	var rows []row
+	for _, w := range plan.workloads {
+		got, werr := h.workload(ctx, w, plan.scenarios)
+		err = errors.Join(err, werr)
+		rows = append(rows, got...)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(rows) == 0 {
+		return err
+	}
+	all, serr := save(s.out, rows, thisMachine(s.baseline))
+	if serr != nil {
+		return errors.Join(err, serr)
+	}
+	return errors.Join(err, printTable(os.Stdout, all))
+}
+
+// plan is what the flags name, resolved before anything starts.
+type plan struct {
+	workloads []workload
+	scenarios []scenario
+}
+
+func newPlan(s settings) (plan, error) {
+	var p plan
+	for _, name := range s.workloads {
+		w, err := workloadByName(name)
+		if err != nil {
+			return p, err
+		}
+		if slices.Contains(s.scenarios, "onedep") && s.runs > w.maxDeps {
+			return p, fmt.Errorf("workload %s has %d different dependency edits, fewer than %d runs", name, w.maxDeps, s.runs)
+		}
+		p.workloads = append(p.workloads, w)
+	}
+	for _, name := range s.scenarios {
+		sc, err := scenarioByName(name)
+		if err != nil {
+			return p, err
+		}
+		p.scenarios = append(p.scenarios, sc)
+	}
+	if s.runs < 1 || s.coldRuns < 1 {
+		return p, errors.New("-runs must be at least 1")
+	}
+	return p, nil
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// row is one builder in one scenario of one workload. Bytes and requests are medians over the runs, the peak is the
+// highest of them.
+type row struct {
+	Workload      string    `json:"workload"`
+	Scenario      string    `json:"scenario"`
+	Builder       string    `json:"builder"`
+	Seconds       []float64 `json:"seconds"`
+	MedianS       float64   `json:"median_s"`
+	Ratio         *float64  `json:"ratio"` // to the baseline's median; null without one
+	PeakRSS       int64     `json:"peak_rss_bytes"`
+	RegistryDown  int64     `json:"registry_down_bytes"`
+	RegistryUp    int64     `json:"registry_up_bytes"`
+	Requests      int64     `json:"requests"`
+	MeasuredAfter time.Time `json:"measured"`
+}
+
+// run is one measured build.
+type run struct {
+	seconds               float64
+	peak, down, up, count int64
+}
+
+func newRow(workload, scenario, builder string, runs []run) row {
+	r := row{Workload: workload, Scenario: scenario, Builder: builder, MeasuredAfter: time.Now().UTC().Truncate(time.Second)}
+	var down, up, count []int64
+	for _, m := range runs {
+		r.Seconds = append(r.Seconds, m.seconds)
+		r.PeakRSS = max(r.PeakRSS, m.peak)
+		down, up, count = append(down, m.down), append(up, m.up), append(count, m.count)
+	}
+	r.MedianS, r.RegistryDown, r.RegistryUp, r.Requests = median(r.Seconds), median(down), median(up), median(count)
+	return r
+}
+
+func median[T int64 | float64](values []T) T {
+	if len(values) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	if len(s)%2 == 1 {
+		return s[len(s)/2]
+	}
+	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+}
+
+// setRatios compares each row with the baseline's row of the same workload and scenario.
+func setRatios(rows []row, baseline string) {
+	for i := range rows {
+		r := &rows[i]
+		r.Ratio = nil
+		for _, b := range rows {
+			if b.Builder == baseline && b.Workload == r.Workload && b.Scenario == r.Scenario && b.MedianS > 0 {
+				v := float64(int(r.MedianS/b.MedianS*1000+0.5)) / 1000
+				r.Ratio = &v
+			}
+		}
+	}
+}
+
+// merge puts new rows over old ones of the same workload, scenario and builder, in the order in which they run.
+func merge(old, fresh []row) []row {
+	id := func(r row) string { return r.Workload + "/" + r.Scenario + "/" + r.Builder }
+	out := slices.Clone(fresh)
+	for _, o := range old {
+		if !slices.ContainsFunc(fresh, func(r row) bool { return id(r) == id(o) }) {
+			out = append(out, o)
+		}
+	}
+	place := func(r row) int {
+		return 10*slices.IndexFunc(workloads, func(w workload) bool { return w.name == r.Workload }) +
+			slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == r.Scenario })
+	}
+	slices.SortStableFunc(out, func(a, b row) int {
+		if d := place(a) - place(b); d != 0 {
+			return d
+		}
+		return strings.Compare(b.Builder, a.Builder)
+	})
+	return out
+}
+
+func printTable(w io.Writer, rows []row) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "workload\tscenario\tbuilder\tmedian s\tratio\tpeak MB\tdown kB\tup kB\trequests\truns\t")
+	for _, r := range rows {
+		ratio := "-"
+		if r.Ratio != nil {
+			ratio = strconv.FormatFloat(*r.Ratio, 'f', 2, 64)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%s\t%.0f\t%.0f\t%.0f\t%d\t%d\t\n", r.Workload, r.Scenario, r.Builder, r.MedianS, ratio,
+			float64(r.PeakRSS)/1e6, float64(r.RegistryDown)/1e3, float64(r.RegistryUp)/1e3, r.Requests, len(r.Seconds))
+	}
+	return tw.Flush()
+}
+
+// machine says where the newest rows were measured.
+type machine struct {
+	Date     time.Time `json:"date"`
+	CPUs     int       `json:"cpus"`
+	MemoryMB uint64    `json:"memory_mb"`
+	Kernel   string    `json:"kernel"`
+	Go       string    `json:"go"`
+	Baseline string    `json:"baseline"`
+}
+
+func thisMachine(baseline string) machine {
+	m := machine{Date: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Go: runtime.Version(), Baseline: baseline}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		m.MemoryMB = info.Totalram * uint64(info.Unit) >> 20
+	}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		m.Kernel = unix.ByteSliceToString(uts.Release[:])
+	}
+	return m
+}
+
+// save merges rows into the file, and writes the machine beside it.
+func save(path string, rows []row, m machine) ([]row, error) {
+	var old []row
+	if b, err := os.ReadFile(path); err == nil {
+		if err := json.Unmarshal(b, &old); err != nil {
+			return nil, fmt.Errorf("%s holds no results (remove it): %w", path, err)
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	all := merge(old, rows)
+	setRatios(all, m.Baseline)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := writeJSON(path, all); err != nil {
+		return nil, err
+	}
+	return all, writeJSON(strings.TrimSuffix(path, ".json")+".machine.json", m)
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
