@@ -16,13 +16,12 @@ import (
 	"testing"
 
 	"larder/internal/fault"
-	"larder/internal/registry/registrytest"
 )
 
 func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
 
 // protect puts a token server in front of a registry; it gives the count of tokens handed out.
-func protect(t *testing.T, reg *registrytest.Registry, user, password string) *atomic.Int64 {
+func protect(t *testing.T, reg *harness, user, password string) *atomic.Int64 {
 	var tokens atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.ParseForm()
@@ -51,7 +50,7 @@ func protect(t *testing.T, reg *registrytest.Registry, user, password string) *a
 }
 
 func TestTokens(t *testing.T) {
-	reg := registrytest.Start(t)
+	reg := newHarness(t)
 	tokens := protect(t, reg, "joe", "s3cret")
 	asked := 0
 	c := client(t, Config{Credentials: func(host string) (string, string, error) {
@@ -72,7 +71,7 @@ func TestTokens(t *testing.T) {
 }
 
 func TestDeniedNamesNoSecret(t *testing.T) {
-	reg := registrytest.Start(t)
+	reg := newHarness(t)
 	protect(t, reg, "joe", "s3cret")
 	for name, cfg := range map[string]Config{
 		"wrong":     {Credentials: func(string) (string, string, error) { return "joe", "hunter2", nil }},
@@ -85,7 +84,7 @@ func TestDeniedNamesNoSecret(t *testing.T) {
 		}
 	}
 	// A registry that echoes what it was sent.
-	echo := registrytest.Start(t)
+	echo := newHarness(t)
 	echo.Fault(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		if r.Header.Get("Authorization") == "" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -104,7 +103,7 @@ func TestDeniedNamesNoSecret(t *testing.T) {
 }
 
 func TestRedirectKeepsTokenHome(t *testing.T) {
-	reg := registrytest.Start(t)
+	reg := newHarness(t)
 	layer := random(1000)
 	pushImage(t, client(t, Config{}), ref(t, reg.Host+"/app:v1"), layer)
 	var seen atomic.Value

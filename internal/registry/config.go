@@ -1,9 +1,7 @@
 package registry
 
 import (
-	"fmt"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,23 +25,6 @@ func ReadTable(r io.Reader) (Table, error) {
 		return nil, fault.Errorf(fault.Usage, "read [registry] table: %w", err)
 	}
 	return doc.Registry, nil
-}
-
-// ReadTableFile is ReadTable on a file; one that does not exist has no table.
-func ReadTableFile(path string) (Table, error) {
-	f, err := os.Open(path)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fault.New(fault.Usage, err)
-	}
-	defer f.Close()
-	t, err := ReadTable(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return t, nil
 }
 
 // Config is what a Client is made from. The zero value works: TLS, loopback registries in plain HTTP, docker's own

@@ -8,7 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +24,6 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/fault"
-	"larder/internal/registry/registrytest"
 )
 
 func client(t *testing.T, cfg Config) *Client {
@@ -100,7 +103,7 @@ func TestParseRef(t *testing.T) {
 }
 
 func TestPushAndPull(t *testing.T) {
-	reg := registrytest.Start(t)
+	reg := newHarness(t)
 	c := client(t, Config{})
 	ctx := context.Background()
 	r := ref(t, reg.Host+"/app:v1")
@@ -138,7 +141,7 @@ func TestPushAndPull(t *testing.T) {
 }
 
 func TestPushSendsNothingTwice(t *testing.T) {
-	reg := registrytest.Start(t)
+	reg := newHarness(t)
 	c := client(t, Config{})
 	ctx := context.Background()
 	r := ref(t, reg.Host+"/app:v1")
@@ -156,7 +159,7 @@ func TestPushSendsNothingTwice(t *testing.T) {
 		{ref(t, reg.Host+"/other"), []string{r.Name()}, false, "POST 1", false},
 		{ref(t, reg.Host+"/third"), []string{reg.Host + "/nowhere"}, false, "POST 1, PUT 1", true},
 	} {
-		reg.Requests()
+		reg.Count()
 		up.Origin, up.New = step.origin, step.isNew
 		sent, err := c.PushBlob(ctx, step.ref, up)
 		if got := reg.Count(); err != nil || sent != step.sent || got != step.want {
@@ -169,19 +172,16 @@ func TestPushSendsNothingTwice(t *testing.T) {
 }
 
 func TestPassingFailures(t *testing.T) {
-	reg := registrytest.Start(t)
+	reg := newHarness(t)
 	var waits []time.Duration
 	c := client(t, Config{Sleep: func(d time.Duration, _ <-chan struct{}) { waits = append(waits, d) }})
 	ctx := context.Background()
 	r := ref(t, reg.Host+"/app:v1")
-	put := func(req *http.Request) bool { return req.Method == http.MethodPut }
-	head := func(req *http.Request) bool { return req.Method == http.MethodHead }
-
-	reg.Fault(registrytest.Times(2, 502, put))
+	reg.Fault(times(2, 502, http.MethodPut))
 	layer := random(100_000)
 	pushImage(t, c, r, layer)
 
-	reg.Fault(registrytest.Times(3, 503, head))
+	reg.Fault(times(3, 503, http.MethodHead))
 	if _, err := c.Resolve(ctx, r); err != nil {
 		t.Error(err)
 	}
@@ -198,9 +198,9 @@ func TestPassingFailures(t *testing.T) {
 		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(429)
 	})
-	reg.Requests()
+	reg.Count()
 	_, err := c.Resolve(ctx, r)
-	if n := len(reg.Requests()); n != 1 || fault.Of(err) != fault.Registry || !strings.Contains(err.Error(), "limits requests") {
+	if n := reg.Count(); n != "HEAD 1" || fault.Of(err) != fault.Registry || !strings.Contains(err.Error(), "limits requests") {
 		t.Error(n, err)
 	}
 	// A download that breaks off twice is taken up where it stopped.
@@ -208,7 +208,7 @@ func TestPassingFailures(t *testing.T) {
 	reg.Fault(func(w http.ResponseWriter, req *http.Request, next http.Handler) {
 		if strings.Contains(req.URL.Path, "/blobs/") && cuts < 2 {
 			cuts++
-			w = &registrytest.Cut{ResponseWriter: w, N: 40_000}
+			w = &cut{ResponseWriter: w, n: 40_000}
 		}
 		next.ServeHTTP(w, req)
 	})
@@ -280,8 +280,7 @@ func TestRubbish(t *testing.T) {
 		}, manifest, "400 Bad Request:  [31mred", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reg := registrytest.Start(t)
-			reg.Server.Config.ErrorLog = nil
+			reg := newHarness(t)
 			reg.Fault(tc.fault)
 			err := tc.op(client(t, Config{}), ref(t, reg.Host+"/app:v1"))
 			if err == nil || fault.Of(err) != fault.Registry {
@@ -311,13 +310,18 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	reg := registrytest.StartTLS(t)
+	inner := newHarness(t)
+	target, _ := url.Parse("http://" + inner.Host)
+	srv := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(target))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer srv.Close()
+	reg := struct{ Host string }{srv.Listener.Addr().String()}
 	no := false
 	host := reg.Host
 	ctx := context.Background()
 	r := ref(t, host+"/app:v1")
 	pem := filepath.Join(t.TempDir(), "ca.crt")
-	os.WriteFile(pem, pemOf(reg.Server.Certificate().Raw), 0o600)
+	os.WriteFile(pem, pemOf(srv.Certificate().Raw), 0o600)
 	secure, err := ReadTable(strings.NewReader(fmt.Sprintf("debug = true\n[registry.%q]\nhttp = false\nca = [%q]\n", host, pem)))
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +341,7 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { pushImage(t, client(t, cfg), r, random(10)) })
 	}
-	plain := registrytest.Start(t)
+	plain := newHarness(t)
 	pushImage(t, client(t, Config{Insecure: []string{plain.Host}}), ref(t, plain.Host+"/a"), random(10))
 	entry = Table{}[""]
 	entry.PlainHTTP = &no
@@ -348,7 +352,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestMirror(t *testing.T) {
-	mirror, origin := registrytest.Start(t), registrytest.Start(t)
+	mirror, origin := newHarness(t), newHarness(t)
 	ctx := context.Background()
 	c := client(t, Config{})
 	layer := random(50_000)
@@ -359,27 +363,26 @@ func TestMirror(t *testing.T) {
 	entry.Mirrors = []string{"http://" + mirror.Host + "/proxy/"}
 	table[origin.Host] = entry
 	c = client(t, Config{Registries: table})
-	origin.Requests()
-	mirror.Requests()
+	origin.Count()
+	mirror.Count()
 	desc, err := c.Resolve(ctx, ref(t, origin.Host+"/app:v1"))
-	if err != nil || len(origin.Requests()) != 0 {
+	if err != nil || origin.Count() != "" {
 		t.Fatal(err)
 	}
-	if _, err := c.Manifest(ctx, ref(t, origin.Host+"/app:v1"), desc); err != nil || len(origin.Requests()) != 0 {
+	if _, err := c.Manifest(ctx, ref(t, origin.Host+"/app:v1"), desc); err != nil || origin.Count() != "" {
 		t.Error(err)
 	}
 	// What the mirror has not is had from the registry; what is pushed goes there alone.
 	if _, err := c.Resolve(ctx, ref(t, origin.Host+"/app:v2")); err != nil || origin.Count() != "HEAD 1" {
 		t.Error(err)
 	}
-	mirror.Requests()
+	mirror.Count()
 	pushImage(t, c, ref(t, origin.Host+"/app:v3"), random(10))
-	if got := mirror.Requests(); len(got) != 0 {
+	if got := mirror.Count(); got != "" {
 		t.Error(got)
 	}
 	// A mirror that is gone is asked once.
-	mirror.Server.CloseClientConnections()
-	mirror.Server.Close()
+	mirror.Fault(func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) })
 	for range 2 {
 		if _, err := c.Resolve(ctx, ref(t, origin.Host+"/app:v2")); err != nil {
 			t.Error(err)
