@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +33,7 @@ func (w *worker) regular(d *directory, dirfd int, name string, st *unix.Stat_t, 
 		}
 		if !ok {
 			// From here on the open file counts: the name may have been given to another one.
-			began := time.Now()
+			began := w.s.now()
 			var stable bool
 			if n.Content, stable, err = w.hash(fd, st); err != nil {
 				return err
@@ -46,7 +45,7 @@ func (w *worker) regular(d *directory, dirfd int, name string, st *unix.Stat_t, 
 		}
 	}
 	if ok {
-		n.Content = known.digest()
+		n.Content = known.content
 	}
 	n.Size = st.Size
 	if st.Nlink > 1 {

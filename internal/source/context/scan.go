@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,14 +40,17 @@ type Stats struct {
 	Bytes       int64 // their size
 	HashedFiles int64 // files that had to be read
 	HashedBytes int64 // what was read of them
+	CacheErr    error // why the digests could not be saved for the next scan; no reason to fail
 }
 
 type counters struct {
 	files, bytes, hashedFiles, hashedBytes atomic.Int64
+
+	cacheErr error
 }
 
 func (c *counters) stats() Stats {
-	return Stats{c.files.Load(), c.bytes.Load(), c.hashedFiles.Load(), c.hashedBytes.Load()}
+	return Stats{c.files.Load(), c.bytes.Load(), c.hashedFiles.Load(), c.hashedBytes.Load(), c.cacheErr}
 }
 
 // scan is one run of Scan; its workers share it.
@@ -149,9 +153,17 @@ func (s *scan) run(ctx context.Context) (*tree.Node, error) {
 		for _, w := range workers {
 			fresh = append(fresh, w.fresh...)
 		}
-		s.opt.Cache.save(s.dir, s.table, fresh)
+		s.count.cacheErr = s.table.save(fresh)
 	}
 	return root, nil
+}
+
+// now is the time, by the cache's clock where there is one.
+func (s *scan) now() time.Time {
+	if s.opt.Cache == nil {
+		return time.Now()
+	}
+	return s.opt.Cache.now()
 }
 
 // group gives the hard-link group of a file that has several names.
