@@ -27,19 +27,22 @@ var applets = strings.Fields(`ash awk base64 basename cat chgrp chmod chown cmp 
 	readlink realpath rm rmdir sed seq sh sha256sum sleep sort stat sync tail tar tee test touch tr true truncate umount
 	uname uniq unlink wc which whoami xargs`)
 
-// addBases stores every base image but busybox itself.
+// addBases stores every base image, busybox too unless it is there already.
 func (r *registry) addBases(busybox string) error {
 	for _, b := range []struct {
 		name string
 		add  func(busybox string) (ocispecs.Descriptor, error)
 	}{
-		{"odd", r.addOdd}, {"rich", r.addRich}, {"onbuild", r.addOnBuild}, {"multi", r.addMulti}, {"files", r.addFiles},
+		{"plain", r.addPlain}, {"odd", r.addOdd}, {"rich", r.addRich}, {"onbuild", r.addOnBuild}, {"multi", r.addMulti}, {"files", r.addFiles},
 	} {
 		d, err := b.add(busybox)
 		if err != nil {
 			return fmt.Errorf("base image %s: %w", b.name, err)
 		}
 		r.tag(b.name, d)
+	}
+	if _, ok := r.manifests["busybox/latest"]; !ok {
+		r.tag("busybox", r.manifests["plain/latest"])
 	}
 	return nil
 }
@@ -92,15 +95,11 @@ func skeleton(busybox, bin, passwd, group string) *tarLayer {
 	return l
 }
 
-// addPlain makes the busybox image, when no registry is given that has one.
-func (r *registry) addPlain(busybox string) error {
+// addPlain makes a small system without surprises, with users of its own.
+func (r *registry) addPlain(busybox string) (ocispecs.Descriptor, error) {
 	l := skeleton(busybox, "bin", plainPasswd, plainGroup)
 	l.add(tar.Header{Typeflag: tar.TypeDir, Name: "home/app/", Mode: 0o750, Uid: 1000, Gid: 1000}, "")
-	d, err := r.image(ociForm, []*tarLayer{l}, plainConfig(defaultConfig()))
-	if err == nil {
-		r.tag("busybox", d)
-	}
-	return err
+	return r.image(ociForm, []*tarLayer{l}, plainConfig(defaultConfig()))
 }
 
 // addOdd makes a base whose layers hold what is rare: /bin is a symbolic link, names are hard links of each other, files

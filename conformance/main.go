@@ -27,7 +27,7 @@ func main() {
 	var run string
 	flag.StringVar(&o.larder, "larder", "bin/larder", "the larder `binary`; empty compares BuildKit with itself")
 	flag.StringVar(&o.buildkit, "buildkit", "bin/peers", "`directory` of buildkitd and buildctl")
-	flag.StringVar(&o.registry, "registry", "", "`address` of a registry to take busybox:latest from; empty makes one of this machine's static busybox")
+	flag.StringVar(&o.registry, "registry", "", "`address` of a registry to take busybox:latest from; empty for the one that is made of this machine's static busybox")
 	flag.StringVar(&o.corpus, "corpus", "conformance/testdata", "`directory` of the cases")
 	flag.StringVar(&o.work, "work", "", "`directory` to work in; empty for a temporary one")
 	flag.StringVar(&run, "run", "", "only cases whose name matches this `regexp`")
@@ -119,12 +119,9 @@ func baseRegistry(ctx context.Context, addr string) (*registry, error) {
 	}
 	reg := newRegistry()
 	if addr != "" {
-		err = reg.pull(ctx, addr, "busybox")
-	} else {
-		err = reg.addPlain(busybox)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("base image busybox: %w", err)
+		if err := reg.pull(ctx, addr, "busybox"); err != nil {
+			return nil, fmt.Errorf("base image busybox: %w", err)
+		}
 	}
 	return reg, reg.addBases(busybox)
 }

@@ -98,24 +98,24 @@ func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 		defer os.RemoveAll(w.dir)
 	}
 	results := [2][]*image{}
-	var diffs []string
+	var problems []string
 	for i, b := range []builder{r.reference, r.subject} {
 		images, problem, err := r.build(ctx, c, w, b, fmt.Sprintf("out%d.tar", i))
 		if err != nil {
 			return nil, err
 		}
 		if problem != "" {
-			diffs = append(diffs, problem)
+			problems = append(problems, problem)
 		}
 		results[i] = images
 		if i == 0 && r.o.show {
 			r.show(c, images)
 		}
 	}
-	if diffs == nil && c.fail == nil {
-		diffs = compareImages(results[0], results[1])
+	if problems != nil || c.fail != nil {
+		return problems, nil
 	}
-	return judge(c, diffs), nil
+	return judge(c, compareImages(results[0], results[1])), nil
 }
 
 // judge takes a known fault of BuildKit's into account: then a difference is right, and agreement worth a look.
