@@ -1,9 +1,10 @@
 // Command devregistry serves the base images of hack/bases on loopback and takes pushes: the registry of `make demo`
 // and of one's own experiments.
 //
-//	devregistry [-addr 127.0.0.1:5055] [-dir DIR] [-bases DIR]
+//	devregistry [-addr 127.0.0.1:5055] [-dir DIR] [-bases DIR] [IMAGE...]
 //
-// It says on standard output where it listens once it does, and stops at an interrupt.
+// Without names it serves all base images that have been made. It says on standard output where it listens once it
+// does, and stops at an interrupt.
 package main
 
 import (
@@ -26,21 +27,25 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *dir, *bases); err != nil {
+	if err := run(ctx, *addr, *dir, *bases, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "devregistry:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, addr, dir, bases string) (err error) {
+func run(ctx context.Context, addr, dir, bases string, images []string) (err error) {
 	r, err := testregistry.Serve(testregistry.Options{Addr: addr, Dir: dir})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	for _, name := range testregistry.BaseNames() {
+	all := len(images) == 0
+	if all {
+		images = testregistry.BaseNames()
+	}
+	for _, name := range images {
 		layout := filepath.Join(bases, name)
-		if _, err := os.Stat(layout); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(layout); all && errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if _, err := r.PushLayout(ctx, name, layout); err != nil {
