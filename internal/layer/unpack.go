@@ -31,7 +31,7 @@ func Unpack(ctx context.Context, r io.Reader, dir string) (*tree.Node, error) {
 	defer root.Close()
 	u := &unpacker{
 		root: newUdir(tree.Meta{Mode: 0o755}),
-		disk: newDiskWriter(ctx, int(root.Fd()), dir),
+		disk: newDiskWriter(ctx, int(root.Fd()), dir, true),
 	}
 	err = u.entries(ctx, r)
 	if werr := u.disk.close(); werr != nil {
