@@ -1,0 +1,153 @@
+package runstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"larder/internal/cachemount"
+	"larder/internal/layer"
+	"larder/internal/runtime"
+	"larder/internal/tree"
+)
+
+func (p *prepared) cache(ctx context.Context, m *pb.Mount, input int, state *layer.State) error {
+	if m.CacheOpt == nil {
+		return errors.New("a cache mount without an id")
+	}
+	if m.Output != int64(pb.SkipOutput) {
+		if input < 0 || m.Output < 0 || m.Output >= int64(len(p.step.Op.Mounts)) || p.outputs[m.Output] != nil {
+			return fmt.Errorf("invalid output %d", m.Output)
+		}
+		p.outputs[m.Output] = &output{input: input}
+	}
+	var sharing cachemount.Sharing
+	switch m.CacheOpt.Sharing {
+	case pb.CacheSharingOpt_SHARED:
+		sharing = cachemount.Shared
+	case pb.CacheSharingOpt_PRIVATE:
+		sharing = cachemount.Private
+	case pb.CacheSharingOpt_LOCKED:
+		sharing = cachemount.Locked
+	default:
+		return fmt.Errorf("unknown sharing mode %d", m.CacheOpt.Sharing)
+	}
+	selector := path.Clean("/" + m.Selector)
+	k := cachemount.Key{ID: m.CacheOpt.ID, Base: state.Identities(), Selector: selector}
+	name := fmt.Sprintf("%q %s %s", k.ID, k.Base, k.Selector)
+	c := p.caches[name]
+	if c == nil {
+		var err error
+		c, err = p.r.caches.Acquire(ctx, k, sharing, func(ctx context.Context, dir string) error {
+			return p.r.fill(ctx, state, selector, dir)
+		})
+		if err != nil {
+			return err
+		}
+		p.caches[name] = c
+	}
+	options := []string{"rbind"}
+	if m.Readonly {
+		options = append(options, "ro")
+	}
+	p.list = append(p.list, runtime.Mount{Dest: p.dest(m), Type: "bind", Source: c.Dir(), Options: options})
+	return nil
+}
+
+// fill writes a directory of a state into a new cache mount; as a rule it is an empty one that only has the mode and
+// owner that the mount shall have.
+func (r *Runner) fill(ctx context.Context, state *layer.State, selector, dir string) error {
+	if state == nil {
+		return nil
+	}
+	root, err := state.Merged(ctx)
+	if err != nil {
+		return err
+	}
+	_, n, err := tree.Resolve(root, selector, true)
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		return fmt.Errorf("%s: not found", selector)
+	}
+	if n.Kind != tree.Dir {
+		return fmt.Errorf("%s: not a directory", selector)
+	}
+	var sources []layer.Source
+	for _, l := range state.Layers() {
+		sources = append(sources, r.snapshots.Contents(l))
+	}
+	return layer.Materialise(ctx, n, layer.Union(sources...), dir)
+}
+
+// secret shows a secret as a file that lives in memory.
+func (p *prepared) secret(ctx context.Context, m *pb.Mount) error {
+	opt := m.SecretOpt
+	if opt == nil || opt.ID == "" {
+		return errors.New("a secret mount without an id")
+	}
+	data, err := p.secretValue(ctx, opt.ID)
+	if errors.Is(err, ErrNoSecret) && opt.Optional {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.secrets == nil {
+		if p.secrets, err = p.r.snapshots.Memory(); err != nil {
+			return err
+		}
+	}
+	file, err := p.secrets.File(data)
+	if err != nil {
+		return err
+	}
+	if err := os.Chown(file, int(opt.Uid), int(opt.Gid)); err != nil {
+		return err
+	}
+	if err := os.Chmod(file, os.FileMode(opt.Mode&0o777)); err != nil {
+		return err
+	}
+	options := []string{"ro", "rbind", "nodev", "nosuid"}
+	if opt.Mode&0o111 == 0 {
+		options = append(options, "noexec")
+	}
+	p.list = append(p.list, runtime.Mount{Dest: p.dest(m), Type: "bind", Source: file, Options: options})
+	return nil
+}
+
+func (p *prepared) secretValue(ctx context.Context, id string) ([]byte, error) {
+	if p.step.Secrets == nil {
+		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
+	}
+	data, err := p.step.Secrets(ctx, id)
+	if errors.Is(err, ErrNoSecret) {
+		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
+	}
+	return data, err
+}
+
+// secretEnv gives the environment variables that hold secrets.
+func (p *prepared) secretEnv(ctx context.Context) ([]string, error) {
+	var env []string
+	for _, s := range p.step.Op.Secretenv {
+		if s.ID == "" {
+			return nil, fmt.Errorf("the secret for the variable %s has no id", s.Name)
+		}
+		data, err := p.secretValue(ctx, s.ID)
+		if err != nil && !(errors.Is(err, ErrNoSecret) && s.Optional) {
+			return nil, err
+		}
+		if strings.ContainsRune(string(data), 0) {
+			return nil, fmt.Errorf("secret %s holds a NUL byte, which no environment variable can", s.ID)
+		}
+		env = append(env, s.Name+"="+string(data))
+	}
+	return env, nil
+}
