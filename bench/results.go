@@ -20,17 +20,17 @@ import (
 // row is one builder in one scenario of one workload. Bytes and requests are medians over the runs, the peak is the
 // highest of them.
 type row struct {
-	Workload      string    `json:"workload"`
-	Scenario      string    `json:"scenario"`
-	Builder       string    `json:"builder"`
-	Seconds       []float64 `json:"seconds"`
-	MedianS       float64   `json:"median_s"`
-	Ratio         *float64  `json:"ratio"` // to the baseline's median; null without one
-	PeakRSS       int64     `json:"peak_rss_bytes"`
-	RegistryDown  int64     `json:"registry_down_bytes"`
-	RegistryUp    int64     `json:"registry_up_bytes"`
-	Requests      int64     `json:"requests"`
-	MeasuredAfter time.Time `json:"measured"`
+	Workload     string    `json:"workload"`
+	Scenario     string    `json:"scenario"`
+	Builder      string    `json:"builder"`
+	Seconds      []float64 `json:"seconds"`
+	MedianS      float64   `json:"median_s"`
+	Ratio        *float64  `json:"ratio"` // to the baseline's median; null without one
+	PeakRSS      int64     `json:"peak_rss_bytes"`
+	RegistryDown int64     `json:"registry_down_bytes"`
+	RegistryUp   int64     `json:"registry_up_bytes"`
+	Requests     int64     `json:"requests"`
+	Measured     time.Time `json:"measured"`
 }
 
 // run is one measured build.
@@ -40,7 +40,7 @@ type run struct {
 }
 
 func newRow(workload, scenario, builder string, runs []run) row {
-	r := row{Workload: workload, Scenario: scenario, Builder: builder, MeasuredAfter: time.Now().UTC().Truncate(time.Second)}
+	r := row{Workload: workload, Scenario: scenario, Builder: builder, Measured: time.Now().UTC().Truncate(time.Second)}
 	var down, up, count []int64
 	for _, m := range runs {
 		r.Seconds = append(r.Seconds, m.seconds)
