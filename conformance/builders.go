@@ -43,7 +43,7 @@ func (w workdir) contextDir(c *testCase) string { return filepath.Join(w.context
 
 func (w workdir) dockerfile(c *testCase) string { return filepath.Join(w.context(), c.dockerfile) }
 
-// larder builds with the larder command.
+// larder builds with the larder command, under a umask that no image may show.
 type larder struct {
 	path string
 	root string
@@ -52,7 +52,7 @@ type larder struct {
 func (larder) name() string { return "larder" }
 
 func (l larder) build(ctx context.Context, c *testCase, w workdir, dest string) (string, error) {
-	argv := []string{l.path, "build", "--root", l.root, "--progress=plain", "-f", w.dockerfile(c), "-o", "type=oci,dest=" + dest}
+	argv := []string{"/bin/sh", "-c", `umask 077; exec "$0" "$@"`, l.path, "build", "--root", l.root, "--progress=plain", "-f", w.dockerfile(c), "-o", "type=oci,dest=" + dest}
 	argv = append(argv, w.expandAll(c.args)...)
 	return runClient(ctx, c, w, append(argv, w.contextDir(c)))
 }

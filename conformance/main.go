@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -54,8 +55,8 @@ func main() {
 	}
 }
 
-// compare runs the corpus and reports whether all counted cases agree.
-func compare(ctx context.Context, o options, out io.Writer) (bool, error) {
+// compare runs the corpus and reports whether all counted cases agree and larder has left nothing mounted.
+func compare(ctx context.Context, o options, out io.Writer) (ok bool, err error) {
 	if os.Geteuid() != 0 {
 		return false, errors.New("needs root: buildkitd's overlay worker, and device nodes in contexts")
 	}
@@ -74,13 +75,16 @@ func compare(ctx context.Context, o options, out io.Writer) (bool, error) {
 	if o.keep {
 		fmt.Fprintln(out, "working in", o.work)
 	} else {
-		defer os.RemoveAll(o.work)
+		defer func() { err = errors.Join(err, cleanUp(o.work, out)) }()
 	}
 	if o.buildkit, err = filepath.Abs(o.buildkit); err != nil {
 		return false, err
 	}
 	reg, err := baseRegistry(ctx, o.registry)
 	if err != nil {
+		return false, err
+	}
+	if err := reg.addSources(ctx, filepath.Join(o.work, "sources")); err != nil {
 		return false, err
 	}
 	addr, err := reg.start()
@@ -108,7 +112,14 @@ func compare(ctx context.Context, o options, out io.Writer) (bool, error) {
 		subject = larder{path: path, root: filepath.Join(o.work, "larder")}
 	}
 	r := runner{o: o, out: out, registry: addr, reference: reference, subject: subject}
-	return r.run(ctx, cases)
+	if ok, err = r.run(ctx, cases); err != nil {
+		return false, err
+	}
+	left, err := mountsBelow(filepath.Join(o.work, "larder"))
+	if len(left) > 0 {
+		fmt.Fprintf(out, "larder left mounted: %s\n", strings.Join(left, " "))
+	}
+	return ok && len(left) == 0, err
 }
 
 // baseRegistry holds the base images: busybox from the registry at addr if there is one, all others made here.

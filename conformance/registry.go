@@ -20,6 +20,7 @@ import (
 type registry struct {
 	blobs     map[string][]byte // by digest
 	manifests map[string]ocispecs.Descriptor
+	sources   http.Handler // what is outside /v2/
 	server    *http.Server
 	done      chan error
 }
@@ -69,6 +70,10 @@ func (r *registry) stop() {
 }
 
 func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if !strings.HasPrefix(req.URL.Path, "/v2/") && r.sources != nil {
+		r.sources.ServeHTTP(w, req)
+		return
+	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		http.Error(w, "read only", http.StatusMethodNotAllowed)
 		return
