@@ -2,9 +2,9 @@ package context
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
-	"github.com/moby/patternmatcher"
 	"github.com/tonistiigi/fsutil"
 )
 
@@ -22,7 +22,12 @@ func (s *scan) patterns() (patterns, error) {
 	if err != nil {
 		return p, err
 	}
-	targets, err := fsutil.FollowLinks(fs, s.opt.FollowPaths)
+	follow := make([]string, len(s.opt.FollowPaths))
+	for i, f := range s.opt.FollowPaths {
+		// fsutil would look outside of the context for a path that starts with "..".
+		follow[i] = path.Join(".", path.Clean("/"+f))
+	}
+	targets, err := fsutil.FollowLinks(fs, follow)
 	if err != nil {
 		return p, fmt.Errorf("resolve %q: %w", s.opt.FollowPaths, err)
 	}
@@ -60,50 +65,26 @@ const (
 )
 
 // matches is what a directory's patterns said, for its children's use. The zero value is the root's.
-type matches struct{ include, exclude patternmatcher.MatchInfo }
+type matches struct{ include, exclude standing }
 
 // filter decides about paths as fsutil's filtered walk does, with its short cuts: they are visible where a
 // pattern excepts what lies below an excluded directory. It is not safe for concurrent use: matchers compile lazily.
-type filter struct {
-	include, exclude *patternmatcher.PatternMatcher // nil where there is no pattern
-	includeRoots     []string                       // prefixes of the includes; nil when one has wildcards
-	exceptionRoots   []string                       // the same of the exceptions to excludes
-	includePlain     bool
-	exceptionsPlain  bool
-}
+type filter struct{ include, exclude *patternList } // nil where there is no pattern
 
 func newFilter(p patterns) (*filter, error) {
 	f := &filter{}
 	var err error
 	if len(p.include) > 0 {
-		if f.include, err = patternmatcher.New(p.include); err != nil {
+		if f.include, err = newPatternList(p.include, false); err != nil {
 			return nil, fmt.Errorf("invalid include patterns %q: %w", p.include, err)
 		}
-		f.includeRoots, f.includePlain = plainRoots(f.include, false)
 	}
 	if len(p.exclude) > 0 {
-		if f.exclude, err = patternmatcher.New(p.exclude); err != nil {
+		if f.exclude, err = newPatternList(p.exclude, true); err != nil {
 			return nil, fmt.Errorf("invalid exclude patterns %q: %w; look into .dockerignore", p.exclude, err)
 		}
-		f.exceptionRoots, f.exceptionsPlain = plainRoots(f.exclude, true)
 	}
 	return f, nil
-}
-
-// plainRoots lists the patterns that are exceptions, or that are none, each without a "/*" or "/**" at its end and with
-// a slash instead. plain is false when one of them has a wildcard elsewhere: anything may match then.
-func plainRoots(m *patternmatcher.PatternMatcher, exceptions bool) (roots []string, plain bool) {
-	for _, p := range m.Patterns() {
-		if p.Exclusion() != exceptions {
-			continue
-		}
-		root := strings.TrimSuffix(strings.TrimSuffix(p.String(), "/**"), "/*")
-		if strings.ContainsAny(root, `*[]?^\`) {
-			return nil, false
-		}
-		roots = append(roots, root+"/")
-	}
-	return roots, true
 }
 
 // unfiltered tells that every path is kept.
@@ -114,27 +95,25 @@ func (f *filter) judge(path string, isDir bool, parent matches) (verdict, matche
 	var m matches
 	v := keep
 	if f.include != nil {
-		ok, info, err := f.include.MatchesUsingParentResults(path, parent.include)
+		ok, err := f.include.match(path, parent.include, &m.include)
 		if err != nil {
 			return prune, m, fmt.Errorf("match include patterns: %w", err)
 		}
-		m.include = info
 		if !ok {
 			v = enter
-			if isDir && f.includePlain && !leadsTo(f.includeRoots, path) {
+			if isDir && f.include.ruledOut(path) {
 				return prune, m, nil
 			}
 		}
 	}
 	if f.exclude != nil {
-		ok, info, err := f.exclude.MatchesUsingParentResults(path, parent.exclude)
+		ok, err := f.exclude.match(path, parent.exclude, &m.exclude)
 		if err != nil {
-			return prune, m, fmt.Errorf("match exclude patterns: %w", err)
+			return prune, m, fmt.Errorf("match exclude patterns: %w; look into .dockerignore", err)
 		}
-		m.exclude = info
 		if ok {
 			v = enter
-			if isDir && f.exceptionsPlain && !leadsTo(f.exceptionRoots, path) {
+			if isDir && f.exclude.ruledOut(path) {
 				return prune, m, nil
 			}
 		}
@@ -143,14 +122,4 @@ func (f *filter) judge(path string, isDir bool, parent matches) (verdict, matche
 		v = prune
 	}
 	return v, m, nil
-}
-
-// leadsTo reports whether one of the roots is the directory or lies below it.
-func leadsTo(roots []string, dir string) bool {
-	for _, r := range roots {
-		if len(r) > len(dir) && r[len(dir)] == '/' && r[:len(dir)] == dir {
-			return true
-		}
-	}
-	return false
 }

@@ -24,8 +24,10 @@ func honest(t testing.TB, dir string) {
 
 // later is a cache that takes everything on the disk to be old.
 func later(t testing.TB) *StatCache {
-	return &StatCache{filepath.Join(t.TempDir(), "cache"), func() time.Time { return time.Now().Add(time.Minute) }}
+	return &StatCache{filepath.Join(t.TempDir(), "cache"), inAMinute}
 }
+
+func inAMinute() time.Time { return time.Now().Add(time.Minute) }
 
 func content(t testing.TB, dir, name string, opt Options) key.Digest {
 	t.Helper()
