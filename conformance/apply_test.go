@@ -77,6 +77,12 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
+func differences(want, got *image) []string {
+	c := comparison{want: "BuildKit", got: "larder"}
+	c.images([]*image{want}, []*image{got})
+	return c.diffs
+}
+
 // Every property that the comparison promises must be seen when it alone differs.
 func TestCompareSeesEachProperty(t *testing.T) {
 	file := tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644}
@@ -100,8 +106,8 @@ func TestCompareSeesEachProperty(t *testing.T) {
 		"owner":    {base(file, "x"), base(other(func(h *tar.Header) { h.Gid = 5 }), "x"), `"/f" owner: BuildKit 0:0, larder 0:5`},
 		"content":  {base(file, "x"), base(file, "y"), `"/f" content`},
 		"type":     {base(file, ""), base(other(func(h *tar.Header) { h.Typeflag = tar.TypeFifo }), ""), `"/f" type: BuildKit file, larder fifo`},
-		"missing":  {base(file, "x").file("z", 0o644, ""), base(file, "x"), `"/z" is missing`},
-		"too much": {base(file, "x"), base(file, "x").dir("z", 0o755), `"/z" is too much`},
+		"missing":  {base(file, "x").file("z", 0o644, ""), base(file, "x"), `"/z": BuildKit has a file, larder has none`},
+		"too much": {base(file, "x"), base(file, "x").dir("z", 0o755), `"/z": BuildKit has none, larder has a dir`},
 		"xattr": {base(file, "x"), base(other(func(h *tar.Header) { h.PAXRecords = map[string]string{paxXattr + "user.a": ""} }), "x"),
 			`"/f" xattrs: BuildKit null, larder {"user.a":""}`},
 		"target": {base(file, "x").link("m", "a"), base(file, "x").link("m", "b"), `"/m" link target: BuildKit a, larder b`},
@@ -118,7 +124,7 @@ func TestCompareSeesEachProperty(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			diffs := compareImage(&image{root: a}, &image{root: b})
+			diffs := differences(&image{root: a}, &image{root: b})
 			switch {
 			case c.want == "" && len(diffs) > 0:
 				t.Errorf("differences: %q", diffs)
@@ -155,7 +161,7 @@ func TestCompareConfig(t *testing.T) {
 		"more":    {func(c map[string]any) { c["variant"] = "v8" }, `config.variant: BuildKit has none, larder "v8"`},
 		"history": {func(c map[string]any) { c["history"] = []any{} }, "config.history: BuildKit [{"},
 	} {
-		diffs := compareImage(want, config(c.change))
+		diffs := differences(want, config(c.change))
 		if c.want == "" && len(diffs) > 0 || c.want != "" && (len(diffs) != 1 || !strings.HasPrefix(diffs[0], c.want)) {
 			t.Errorf("%s: got %q, want %q", name, diffs, c.want)
 		}

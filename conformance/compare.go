@@ -10,30 +10,35 @@ import (
 	"strings"
 )
 
-// compareImages returns one readable line for each difference between what the two builders made.
-func compareImages(want, got []*image) []string {
-	if len(want) != len(got) {
-		return []string{fmt.Sprintf("number of images: BuildKit %d, larder %d", len(want), len(got))}
-	}
-	var diffs []string
-	for i, w := range want {
-		var prefix string
-		if len(want) > 1 {
-			prefix = w.platform + ": "
-		}
-		for _, d := range compareImage(w, got[i]) {
-			diffs = append(diffs, prefix+d)
-		}
-	}
-	return diffs
+// A comparison collects one readable line for each difference between two builds, which it calls by their names.
+type comparison struct {
+	want, got string
+	diffs     []string
 }
 
-func compareImage(want, got *image) []string {
-	var diffs []string
-	compareJSON(&diffs, "config", withoutTimes(want.config), withoutTimes(got.config))
-	groups := [2]map[*inode]string{linkGroups(want.root), linkGroups(got.root)}
-	compareNodes(&diffs, "/", want.root, got.root, groups)
-	return diffs
+func (c *comparison) differ(where, want, got string) {
+	c.diffs = append(c.diffs, fmt.Sprintf("%s: %s %s, %s %s", where, c.want, want, c.got, got))
+}
+
+func (c *comparison) images(want, got []*image) {
+	if len(want) != len(got) {
+		c.differ("number of images", fmt.Sprint(len(want)), fmt.Sprint(len(got)))
+		return
+	}
+	for i, w := range want {
+		before := len(c.diffs)
+		c.image(w, got[i])
+		if len(want) > 1 {
+			for j := before; j < len(c.diffs); j++ {
+				c.diffs[j] = w.platform + ": " + c.diffs[j]
+			}
+		}
+	}
+}
+
+func (c *comparison) image(want, got *image) {
+	c.json("config", withoutTimes(want.config), withoutTimes(got.config))
+	c.nodes("/", want.root, got.root, [2]map[*inode]string{linkGroups(want.root), linkGroups(got.root)})
 }
 
 // withoutTimes returns the config without its times, and with the number of diff IDs in place of them: a diff ID covers
@@ -62,7 +67,7 @@ func withoutTimes(config map[string]any) map[string]any {
 	return c
 }
 
-func compareJSON(diffs *[]string, where string, want, got any) {
+func (c *comparison) json(where string, want, got any) {
 	wm, ok1 := want.(map[string]any)
 	gm, ok2 := got.(map[string]any)
 	if ok1 && ok2 {
@@ -71,11 +76,11 @@ func compareJSON(diffs *[]string, where string, want, got any) {
 			g, inGot := gm[k]
 			switch {
 			case !inGot:
-				*diffs = append(*diffs, fmt.Sprintf("%s.%s: BuildKit %s, larder has none", where, k, show(w)))
+				c.differ(where+"."+k, show(w), "has none")
 			case !inWant:
-				*diffs = append(*diffs, fmt.Sprintf("%s.%s: BuildKit has none, larder %s", where, k, show(g)))
+				c.differ(where+"."+k, "has none", show(g))
 			default:
-				compareJSON(diffs, where+"."+k, w, g)
+				c.json(where+"."+k, w, g)
 			}
 		}
 		return
@@ -84,12 +89,12 @@ func compareJSON(diffs *[]string, where string, want, got any) {
 	gl, ok2 := got.([]any)
 	if ok1 && ok2 && len(wl) == len(gl) {
 		for i := range wl {
-			compareJSON(diffs, fmt.Sprintf("%s[%d]", where, i), wl[i], gl[i])
+			c.json(fmt.Sprintf("%s[%d]", where, i), wl[i], gl[i])
 		}
 		return
 	}
 	if !reflect.DeepEqual(want, got) {
-		*diffs = append(*diffs, fmt.Sprintf("%s: BuildKit %s, larder %s", where, show(want), show(got)))
+		c.differ(where, show(want), show(got))
 	}
 }
 
@@ -112,20 +117,28 @@ func unionKeys[V any](a, b map[string]V) []string {
 	return keys
 }
 
-func compareNodes(diffs *[]string, name string, want, got *node, groups [2]map[*inode]string) {
-	for _, f := range describe(want, groups[0]).differing(describe(got, groups[1])) {
-		*diffs = append(*diffs, fmt.Sprintf("%q %s", name, f))
+func (c *comparison) nodes(name string, want, got *node, groups [2]map[*inode]string) {
+	w, g := describe(want, groups[0]), describe(got, groups[1])
+	for i := range w {
+		if w[i] == g[i] {
+			continue
+		}
+		c.differ(fmt.Sprintf("%q %s", name, w[i][0]), w[i][1], g[i][1])
+		if i == 0 {
+			// Of another type, the rest differs as a matter of course.
+			break
+		}
 	}
 	for _, k := range unionKeys(want.children, got.children) {
 		w, g := want.children[k], got.children[k]
 		child := strings.TrimSuffix(name, "/") + "/" + k
 		switch {
 		case g == nil:
-			*diffs = append(*diffs, fmt.Sprintf("%q is missing: BuildKit has a %s", child, w.kind))
+			c.differ(fmt.Sprintf("%q", child), "has a "+w.kind, "has none")
 		case w == nil:
-			*diffs = append(*diffs, fmt.Sprintf("%q is too much: larder has a %s", child, g.kind))
+			c.differ(fmt.Sprintf("%q", child), "has none", "has a "+g.kind)
 		default:
-			compareNodes(diffs, child, w, g, groups)
+			c.nodes(child, w, g, groups)
 		}
 	}
 }
@@ -139,26 +152,12 @@ func describe(n *node, groups map[*inode]string) fields {
 		{"mode", fmt.Sprintf("%04o", n.mode)},
 		{"owner", fmt.Sprintf("%d:%d", n.uid, n.gid)},
 		{"size", fmt.Sprint(n.size)},
-		{"content", n.sum},
-		{"link target", n.target},
+		{"content", orNone(n.sum)},
+		{"link target", orNone(n.target)},
 		{"device", fmt.Sprintf("%d:%d", n.major, n.minor)},
-		{"hard links", groups[n.inode]},
+		{"hard links", orNone(groups[n.inode])},
 	}
 	return append(f, [2]string{"xattrs", show(n.xattrs)})
-}
-
-func (f fields) differing(g fields) []string {
-	var out []string
-	for i := range f {
-		if f[i] != g[i] {
-			out = append(out, fmt.Sprintf("%s: BuildKit %s, larder %s", f[i][0], orNone(f[i][1]), orNone(g[i][1])))
-		}
-		if i == 0 && len(out) > 0 {
-			// Of another type, the rest differs as a matter of course.
-			break
-		}
-	}
-	return out
 }
 
 func orNone(s string) string {

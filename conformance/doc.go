@@ -5,6 +5,8 @@
 // attributes and hard-link groups. Both images are read from the tar that `-o type=oci` writes, by an applier of this
 // command's own: it shares no code with larder, so that a mistake in larder's layer code cannot hide itself.
 //
+// larder builds each case twice: what comes from its cache must be what was built.
+//
 // A case is a txtar file in testdata: directives above, the files of its context below. parse.go lists the directives.
 // Base images come from a read-only registry on loopback that the command serves itself (bases.go).
 //

@@ -20,7 +20,7 @@ type options struct {
 	larder, buildkit, registry, corpus, work string
 	run                                      *regexp.Regexp
 	jobs                                     int
-	all, keep, verbose, show                 bool
+	all, once, keep, verbose, show           bool
 }
 
 func main() {
@@ -34,6 +34,7 @@ func main() {
 	flag.StringVar(&run, "run", "", "only cases whose name matches this `regexp`")
 	flag.IntVar(&o.jobs, "j", 2, "cases at once")
 	flag.BoolVar(&o.all, "all", false, "also cases that wait for a later issue")
+	flag.BoolVar(&o.once, "once", false, "build each case only once with larder, not again from its cache")
 	flag.BoolVar(&o.keep, "keep", false, "keep the working directory")
 	flag.BoolVar(&o.verbose, "v", false, "name each case, and show the output of builds that failed")
 	flag.BoolVar(&o.show, "show", false, "print what BuildKit made of each case")
@@ -100,6 +101,7 @@ func compare(ctx context.Context, o options, out io.Writer) (ok bool, err error)
 	reference := buildkit{label: "BuildKit", buildctl: filepath.Join(o.buildkit, "buildctl"), addr: d.addr}
 	var subject builder
 	if o.larder == "" {
+		o.once = true
 		subject = buildkit{label: "BuildKit again", buildctl: reference.buildctl, addr: d.addr, noCache: true}
 	} else {
 		path, err := filepath.Abs(o.larder)

@@ -88,7 +88,8 @@ func (r *runner) print(c *testCase, diffs []string) {
 	}
 }
 
-// compare builds the case with both builders. What it returns as an error is the comparison's own trouble.
+// compare builds the case with both builders, and once more with the subject, whose cache must not change the result. What
+// it returns as an error is the comparison's own trouble.
 func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 	w := workdir{dir: filepath.Join(r.o.work, "cases", c.name), registry: r.registry}
 	if err := w.prepare(c); err != nil {
@@ -97,25 +98,36 @@ func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 	if !r.o.keep {
 		defer os.RemoveAll(w.dir)
 	}
-	results := [2][]*image{}
 	var problems []string
-	for i, b := range []builder{r.reference, r.subject} {
-		images, problem, err := r.build(ctx, c, w, b, fmt.Sprintf("out%d.tar", i))
-		if err != nil {
-			return nil, err
-		}
+	build := func(b builder, file string) ([]*image, error) {
+		images, problem, err := r.build(ctx, c, w, b, file)
 		if problem != "" {
 			problems = append(problems, problem)
 		}
-		results[i] = images
-		if i == 0 && r.o.show {
-			r.show(c, images)
+		return images, err
+	}
+	want, err := build(r.reference, "reference.tar")
+	if err != nil {
+		return nil, err
+	}
+	if r.o.show {
+		r.show(c, want)
+	}
+	got, err := build(r.subject, "subject.tar")
+	if err != nil || problems != nil || c.fail != nil {
+		return problems, err
+	}
+	diffs := &comparison{want: r.reference.name(), got: r.subject.name()}
+	diffs.images(want, got)
+	if again := (&comparison{want: "first build", got: "second build"}); !r.o.once {
+		warm, err := build(r.subject, "again.tar")
+		if err != nil || problems != nil {
+			return problems, err
 		}
+		again.images(got, warm)
+		problems = again.diffs
 	}
-	if problems != nil || c.fail != nil {
-		return problems, nil
-	}
-	return judge(c, compareImages(results[0], results[1])), nil
+	return append(judge(c, diffs.diffs), problems...), nil
 }
 
 // judge takes a known fault of BuildKit's into account: then a difference is right, and agreement worth a look.
