@@ -128,7 +128,7 @@ func exportLayers(ctx context.Context, parts []Part, opt Options) ([][]*layer.Bl
 		eg.Go(func() error {
 			b, err := opt.Blob(ctx, l)
 			if err != nil {
-				return fmt.Errorf("export layer %s: %w", l.Identity, err)
+				return err
 			}
 			for _, p := range places {
 				out[p.part][p.layer] = b
