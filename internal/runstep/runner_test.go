@@ -19,6 +19,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/cachemount"
+	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/runtime"
 	"larder/internal/snapshot"
@@ -47,12 +48,8 @@ func openPlace(t testing.TB, root string, opts Options) *place {
 	if _, err := runtime.Find(t.Context(), opts.Runtime); err != nil {
 		t.Skipf("needs a container runtime: %v", err)
 	}
-	store, err := snapshot.Open(root, snapshot.Options{Reap: runtime.Reap, Warn: func(msg string) { t.Log(msg) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &place{t: t, root: root, store: store}
-	p.runner = New(store, cachemount.Open(filepath.Join(root, "cachemounts")), opts)
+	p := openPlaceOnly(t, root, opts)
+	store := p.store
 	t.Cleanup(func() {
 		if err := p.runner.Close(); err != nil {
 			t.Error(err)
@@ -60,13 +57,27 @@ func openPlace(t testing.TB, root string, opts Options) *place {
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
-		nothingLeft(t, store.Base())
+		nothingLeft(t, store.Base(), store.RuntimeDir())
 	})
 	return p
 }
 
-// nothingLeft checks that no mount, container or process directory of a root is there.
-func nothingLeft(t testing.TB, base string) {
+func openPlaceOnly(t testing.TB, root string, opts Options) *place {
+	t.Helper()
+	store, err := snapshot.Open(root, snapshot.Options{Reap: runtime.Reap, Warn: func(msg string) { t.Log(msg) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &place{t: t, root: root, store: store}
+	p.runner = New(store, cachemount.Open(filepath.Join(root, "cachemounts")), opts)
+	return p
+}
+
+func inputs(states ...*layer.State) []*layer.State { return states }
+
+// nothingLeft checks that no mount or process directory of a root is there, nor a cgroup of executors with the given
+// directories.
+func nothingLeft(t testing.TB, base string, executors ...string) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -82,8 +93,11 @@ func nothingLeft(t testing.TB, base string) {
 	for _, e := range list {
 		t.Errorf("%s is left", e.Name())
 	}
-	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/larder/*/cgroup.procs"); len(groups) > 0 {
-		t.Errorf("cgroups are left: %s", groups)
+	for _, dir := range executors {
+		groups, err := filepath.Glob("/sys/fs/cgroup/*/larder/larder" + key.Bytes([]byte(dir)).Hex()[:10] + "*")
+		if err != nil || len(groups) > 0 {
+			t.Errorf("cgroups are left: %s %v", groups, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -112,14 +113,20 @@ func (e *Executor) globalArgs(id string) []string {
 
 // newID names a container, in letters and digits only as the executor demands. One that was given a cgroup parent is
 // known by its last letter, so that every later command for it tells crun the same about cgroups.
-func newID(cgroup bool) string {
-	b := make([]byte, 8)
+func newID(dir string, cgroup bool) string {
+	b := make([]byte, 6)
 	rand.Read(b) // never fails
-	id := "larder" + hex.EncodeToString(b)
+	id := idPrefix(dir) + hex.EncodeToString(b)
 	if cgroup {
 		id += cgroupSuffix
 	}
 	return id
+}
+
+// idPrefix is what the containers of one executor begin with, by which their cgroups can be found.
+func idPrefix(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return "larder" + hex.EncodeToString(sum[:5]) + "x"
 }
 
 const cgroupSuffix = "g" // no hexadecimal digit
@@ -193,7 +200,7 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	id := newID(spec.CgroupParent != "")
+	id := newID(e.dir, spec.CgroupParent != "")
 	info := executor.ProcessInfo{
 		Meta: executor.Meta{
 			Args: spec.Args, Env: spec.Env, Cwd: spec.Cwd, User: spec.User,
@@ -218,6 +225,11 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 			return fmt.Errorf("extra host %s: %q is no IP address", h.Host, h.IP)
 		}
 		meta.ExtraHosts = append(meta.ExtraHosts, executor.HostIP{Host: h.Host, IP: ip})
+	}
+	if e.rt.Name == "crun" {
+		if err := makeMountPoints(spec); err != nil {
+			return err
+		}
 	}
 	var mounts []executor.Mount
 	for _, m := range spec.Mounts {
@@ -247,8 +259,7 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 // Close removes what the executor keeps outside of its directory. No container may be running.
 func (e *Executor) Close() error {
 	hook.remove(e)
-	removeCgroups()
-	return nil
+	return removeCgroups(idPrefix(e.dir))
 }
 
 // quiet keeps the executor's log lines off the terminal, and gives its cgroups our name.

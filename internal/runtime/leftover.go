@@ -2,11 +2,11 @@ package runtime
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,23 +37,48 @@ func processesWith(path string) ([]int, error) {
 	return pids, nil
 }
 
-// removeCgroups removes the parent of our containers' cgroups from every hierarchy. It stays where another larder has
+// removeCgroups removes the cgroups of an executor's containers from every hierarchy, with what may still run in them: a
+// runtime that was killed before it wrote down what it does leaves such. Their parent goes too, unless another larder has
 // containers in it.
-func removeCgroups() {
-	const mountpoint = "/sys/fs/cgroup"
-	rmdir := func(dir string) {
-		if err := unix.Rmdir(filepath.Join(dir, cgroupRoot)); errors.Is(err, unix.EBUSY) {
-			return
+func removeCgroups(prefix string) error {
+	var errs []error
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		groups, err := filepath.Glob(pattern + cgroupRoot + "/" + prefix + "*")
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
+			errs = append(errs, removeCgroup(g))
+		}
+		parents, err := filepath.Glob(pattern + cgroupRoot)
+		if err != nil {
+			return err
+		}
+		for _, p := range parents {
+			if err := unix.Rmdir(p); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, &os.PathError{Op: "rmdir", Path: p, Err: err})
+			}
 		}
 	}
-	rmdir(mountpoint)
-	list, err := os.ReadDir(mountpoint)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	for _, e := range list {
-		if e.IsDir() {
-			rmdir(filepath.Join(mountpoint, e.Name()))
+	return errors.Join(errs...)
+}
+
+func removeCgroup(dir string) error {
+	var err error
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		if err = unix.Rmdir(dir); err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
 		}
+		b, rerr := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if rerr != nil {
+			break
+		}
+		for field := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(field); err == nil && pid > 1 {
+				unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		time.Sleep(wait)
 	}
+	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 }

@@ -29,6 +29,9 @@ func Reap(ctx context.Context, dir string) error {
 	if e == nil {
 		return nil
 	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // as New does
+	}
 	list, err := os.ReadDir(e.state())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -40,8 +43,7 @@ func Reap(ctx context.Context, dir string) error {
 	for _, entry := range list {
 		errs = append(errs, e.kill(ctx, entry.Name()))
 	}
-	removeCgroups()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, removeCgroups(idPrefix(dir)))...)
 }
 
 // kill deletes a container by force. A runtime that was killed itself in the middle of its work leaves states that it

@@ -175,6 +175,9 @@ func nothingLeft(t *testing.T, e *Executor) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/larder/" + idPrefix(e.dir) + "*"); len(groups) > 0 {
+		t.Errorf("cgroups are left: %s", groups)
+	}
 	if strings.Contains(string(mounts), e.dir) {
 		t.Errorf("a mount is left in %s", e.dir)
 	}

@@ -37,7 +37,7 @@ func findBase(root string, places []string) (string, error) {
 	}
 	name := ".larder-" + key.Bytes([]byte(root)).Hex()[:12]
 	tried := []string{root}
-	for _, place := range append(besideCheckouts(places), "/var/tmp", "/tmp", "/dev/shm", "/run") {
+	for _, place := range append(besideCheckouts(root, places), "/var/tmp", "/tmp", "/dev/shm", "/run") {
 		if free(place) < minFree {
 			continue
 		}
@@ -61,7 +61,11 @@ func findBase(root string, places []string) (string, error) {
 
 // besideCheckouts turns checkouts into directories on the same file system that are not inside of them: what lies in a
 // checkout would be sent along as build context.
-func besideCheckouts(places []string) []string {
+func besideCheckouts(root string, places []string) []string {
+	var useless unix.Stat_t
+	if unix.Stat(root, &useless) != nil {
+		return nil
+	}
 	var out []string
 	for _, p := range places {
 		p, err := filepath.Abs(p)
@@ -69,7 +73,7 @@ func besideCheckouts(places []string) []string {
 			continue
 		}
 		var own unix.Stat_t
-		if unix.Stat(p, &own) != nil {
+		if unix.Stat(p, &own) != nil || own.Dev == useless.Dev {
 			continue
 		}
 		best := ""
