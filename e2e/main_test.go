@@ -1,4 +1,4 @@
-package soak
+package e2e
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "larder-soak-")
+	dir, err := os.MkdirTemp("", "larder-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
