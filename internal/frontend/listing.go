@@ -105,19 +105,32 @@ func (v view) Walk(ctx context.Context, target string, fn fs.WalkDirFunc) error 
 	if strings.Trim(target, "/.") != "" {
 		return &fs.PathError{Op: "walk", Path: target, Err: syscall.EINVAL}
 	}
-	return tree.Walk(v.root, func(path string, n *tree.Node) error {
-		if path == "" {
-			return nil
-		}
+	return walk(ctx, "", v.root, fn)
+}
+
+// walk visits what is below dir, with fs.WalkDir's meaning of SkipDir: said of a file it ends the directory.
+func walk(ctx context.Context, path string, dir *tree.Node, fn fs.WalkDirFunc) error {
+	entries, err := dir.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := fn(path, &fsutil.DirEntryInfo{Stat: stat(path, n)}, nil)
-		if err == filepath.SkipDir {
-			return tree.SkipDir
+		path := tree.Join(path, e.Name)
+		err := fn(path, &fsutil.DirEntryInfo{Stat: stat(path, e.Node)}, nil)
+		if err == fs.SkipDir && e.Node.Kind != tree.Dir {
+			return nil
 		}
-		return err
-	})
+		if err == nil {
+			err = walk(ctx, path, e.Node, fn)
+		}
+		if err != nil && err != fs.SkipDir {
+			return err
+		}
+	}
+	return nil
 }
 
 // Open implements fsutil.FS.

@@ -7,6 +7,9 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // benchFiles is the size of the context that the benchmarks scan: LARDER_BENCH_FILES, or 5000.
@@ -47,10 +50,9 @@ func BenchmarkScan(b *testing.B) {
 				_, _, err := Scan(b.Context(), dir, c.opt)
 				must(b, err)
 			}
-			var before, after runtime.MemStats
 			runtime.GC()
-			runtime.ReadMemStats(&before)
 			b.ReportAllocs()
+			rounds, cpu := 0, cpuTime(b)
 			for b.Loop() {
 				l, stats, err := Scan(b.Context(), dir, c.opt)
 				must(b, err)
@@ -58,9 +60,19 @@ func BenchmarkScan(b *testing.B) {
 					b.Fatalf("%+v", stats)
 				}
 				runtime.KeepAlive(l)
+				rounds++
 			}
-			runtime.ReadMemStats(&after)
-			b.ReportMetric(float64(after.HeapSys)/1e6, "heap-MB")
+			// Of both cores; unlike the time on the wall it says something on a busy machine too.
+			b.ReportMetric(float64((cpuTime(b)-cpu).Milliseconds())/float64(rounds), "cpu-ms/op")
+			var mem runtime.MemStats
+			runtime.ReadMemStats(&mem)
+			b.ReportMetric(float64(mem.HeapSys)/1e6, "heap-MB")
 		})
 	}
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

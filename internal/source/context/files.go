@@ -16,25 +16,6 @@ import (
 	"larder/internal/tree"
 )
 
-// ChangedError tells that a context file is not any more what the scan saw. A caller can do nothing but say so, or build
-// again.
-type ChangedError struct {
-	Path string // below the context
-	Err  error  // what was found instead, may be nil
-}
-
-// Error names the file and the way out.
-func (e *ChangedError) Error() string {
-	msg := fmt.Sprintf("%s changed while the build ran; start the build again", e.Path)
-	if e.Err != nil {
-		msg += ": " + e.Err.Error()
-	}
-	return msg
-}
-
-// Unwrap gives what was found instead.
-func (e *ChangedError) Unwrap() error { return e.Err }
-
 // files opens the files of a scanned directory by digest.
 type files struct {
 	dir  *os.File
@@ -101,7 +82,7 @@ func (f *files) at(i int32) (tree.Entry, string) {
 }
 
 // Open implements layer.Source. The bytes are as they are now; where they are plainly not those of the scan the error is
-// a ChangedError.
+// a *layer.ChangedError.
 func (f *files) Open(ctx context.Context, d key.Digest, size int64) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -137,24 +118,31 @@ func (f *files) Open(ctx context.Context, d key.Digest, size int64) (io.ReadClos
 	return nil, changed
 }
 
+// open opens a file if it can still be the one of the scan.
 func (f *files) open(path string, size int64) (io.ReadCloser, error) {
 	fd, err := openBeneath(f.dir, path, unix.O_RDONLY|unix.O_NONBLOCK)
+	if vanished(err) {
+		return nil, &layer.ChangedError{Name: path}
+	}
 	if err != nil {
-		return nil, &ChangedError{path, err}
+		return nil, fmt.Errorf("context %s: %w", f.name, unreadable(path, err))
 	}
 	file := os.NewFile(uintptr(fd), f.name+"/"+path)
 	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == size {
-		return file, nil
+	if err := unix.Fstat(fd, &st); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("context %s: %s: %w", f.name, path, err)
 	}
-	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > size {
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size < size:
+		file.Close()
+		return nil, &layer.ChangedError{Name: path}
+	case st.Size > size:
 		// It grew, as logs do; the digest will tell whether the start of it is what it was.
 		return struct {
 			io.Reader
 			io.Closer
 		}{io.LimitReader(file, size), file}, nil
 	}
-	file.Close()
-	return nil, &ChangedError{path, err}
+	return file, nil
 }
