@@ -10,6 +10,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/distribution/reference"
@@ -75,9 +76,9 @@ func Load(ctx context.Context, img *image.Image, opt Options) error {
 		return fault.New(fault.Machine, errors.New("the docker command is not installed, which loading needs: "+
 			"apt-get install docker.io, or write a file with --output type=docker,dest=image.tar"))
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	runCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "load")
+	cmd := exec.CommandContext(runCtx, path, "load")
 	said := &tail{max: maxSaid}
 	cmd.Stdout, cmd.Stderr = said, said
 	in, err := cmd.StdinPipe()
@@ -85,26 +86,27 @@ func Load(ctx context.Context, img *image.Image, opt Options) error {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("docker load: %w", ctx.Err())
+		}
 		return fault.Errorf(fault.Machine, "docker load: %w", err)
 	}
-	werr := Write(ctx, in, img, opt)
-	if werr != nil {
+	unwritten := Write(runCtx, in, img, opt)
+	gone := errors.Is(unwritten, syscall.EPIPE) // docker stopped reading: what it says counts
+	if unwritten != nil && !gone {
 		cancel() // half an image must not be taken for a whole one
 	}
 	in.Close()
 	err = cmd.Wait()
 	switch {
-	case werr != nil && err == nil, werr != nil && ctx.Err() != nil && !isBrokenPipe(werr):
-		return fmt.Errorf("docker load: %w", werr)
+	case ctx.Err() != nil:
+		return fmt.Errorf("docker load: %w", ctx.Err())
+	case unwritten != nil && !gone:
+		return fmt.Errorf("docker load: %w", unwritten)
 	case err != nil:
 		return fault.Errorf(fault.Machine, "docker load: %w: %s", err, strings.TrimSpace(said.buf.String()))
 	}
 	return nil
-}
-
-// isBrokenPipe tells that docker stopped reading: what it said counts then.
-func isBrokenPipe(err error) bool {
-	return strings.Contains(err.Error(), "broken pipe") || errors.Is(err, io.ErrClosedPipe)
 }
 
 // tail keeps the last bytes that were written.
