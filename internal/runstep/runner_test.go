@@ -94,7 +94,7 @@ func nothingLeft(t testing.TB, base string, executors ...string) {
 		t.Errorf("%s is left", e.Name())
 	}
 	for _, dir := range executors {
-		groups, err := filepath.Glob("/sys/fs/cgroup/*/larder/larder" + key.Bytes([]byte(dir)).Hex()[:10] + "*")
+		groups, err := filepath.Glob("/sys/fs/cgroup/*/larder" + key.Bytes([]byte(dir)).Hex()[:10])
 		if err != nil || len(groups) > 0 {
 			t.Errorf("cgroups are left: %s %v", groups, err)
 		}

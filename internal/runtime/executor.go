@@ -29,9 +29,6 @@ import (
 // hostname is what a step sees unless it is told another; BuildKit's name, so that images come out the same.
 const hostname = "buildkitsandbox"
 
-// cgroupRoot is the cgroup that containers of a runtime with cgroups get theirs in.
-const cgroupRoot = "larder"
-
 // Options of an Executor.
 type Options struct {
 	// DNS replaces parts of the host's resolv.conf; nil leaves it as it is.
@@ -113,20 +110,21 @@ func (e *Executor) globalArgs(id string) []string {
 
 // newID names a container, in letters and digits only as the executor demands. One that was given a cgroup parent is
 // known by its last letter, so that every later command for it tells crun the same about cgroups.
-func newID(dir string, cgroup bool) string {
-	b := make([]byte, 6)
+func newID(cgroup bool) string {
+	b := make([]byte, 8)
 	rand.Read(b) // never fails
-	id := idPrefix(dir) + hex.EncodeToString(b)
+	id := "larder" + hex.EncodeToString(b)
 	if cgroup {
 		id += cgroupSuffix
 	}
 	return id
 }
 
-// idPrefix is what the containers of one executor begin with, by which their cgroups can be found.
-func idPrefix(dir string) string {
+// cgroupName is the parent of the cgroups of one executor's containers. It is the executor's own, so that it can be
+// removed without getting in the way of another larder that makes one at that moment.
+func cgroupName(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
-	return "larder" + hex.EncodeToString(sum[:5]) + "x"
+	return "larder" + hex.EncodeToString(sum[:5])
 }
 
 const cgroupSuffix = "g" // no hexadecimal digit
@@ -200,7 +198,7 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	id := newID(e.dir, spec.CgroupParent != "")
+	id := newID(spec.CgroupParent != "")
 	info := executor.ProcessInfo{
 		Meta: executor.Meta{
 			Args: spec.Args, Env: spec.Env, Cwd: spec.Cwd, User: spec.User,
@@ -231,6 +229,7 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 			return err
 		}
 	}
+	ctx = namespaces.WithNamespace(quiet(ctx), cgroupName(e.dir)) // which names the cgroup
 	var mounts []executor.Mount
 	for _, m := range spec.Mounts {
 		mounts = append(mounts, executor.Mount{Src: m.mountable(), Dest: m.Dest})
@@ -239,7 +238,7 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 
 	log := e.logFile(id)
 	defer os.Remove(log)
-	_, err := e.exec.Run(quiet(ctx), id, root, mounts, info, nil)
+	_, err := e.exec.Run(ctx, id, root, mounts, info, nil)
 	if err == nil {
 		return nil
 	}
@@ -259,15 +258,15 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 // Close removes what the executor keeps outside of its directory. No container may be running.
 func (e *Executor) Close() error {
 	hook.remove(e)
-	return removeCgroups(idPrefix(e.dir))
+	return removeCgroups(cgroupName(e.dir))
 }
 
-// quiet keeps the executor's log lines off the terminal, and gives its cgroups our name.
+// quiet keeps the executor's log lines off the terminal.
 func quiet(ctx context.Context) context.Context {
 	l := logrus.New()
 	l.SetOutput(io.Discard)
 	l.SetLevel(logrus.PanicLevel)
-	return namespaces.WithNamespace(bklog.WithLogger(ctx, logrus.NewEntry(l)), cgroupRoot)
+	return bklog.WithLogger(ctx, logrus.NewEntry(l))
 }
 
 type nopCloser struct{ io.Writer }

@@ -37,26 +37,18 @@ func processesWith(path string) ([]int, error) {
 	return pids, nil
 }
 
-// removeCgroups removes the cgroups of an executor's containers from every hierarchy, with what may still run in them: a
-// runtime that was killed before it wrote down what it does leaves such. Their parent goes too, unless another larder has
-// containers in it.
-func removeCgroups(prefix string) error {
+// removeCgroups removes an executor's cgroups from every hierarchy, with what may still run in them: a runtime that was
+// killed before it wrote down what it does leaves such.
+func removeCgroups(name string) error {
 	var errs []error
 	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-		groups, err := filepath.Glob(pattern + cgroupRoot + "/" + prefix + "*")
-		if err != nil {
-			return err
-		}
-		for _, g := range groups {
-			errs = append(errs, removeCgroup(g))
-		}
-		parents, err := filepath.Glob(pattern + cgroupRoot)
-		if err != nil {
-			return err
-		}
-		for _, p := range parents {
-			if err := unix.Rmdir(p); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, &os.PathError{Op: "rmdir", Path: p, Err: err})
+		for _, below := range []string{"/*/", ""} {
+			groups, err := filepath.Glob(pattern + name + below)
+			if err != nil {
+				return err
+			}
+			for _, g := range groups {
+				errs = append(errs, removeCgroup(g))
 			}
 		}
 	}

@@ -43,7 +43,7 @@ func Reap(ctx context.Context, dir string) error {
 	for _, entry := range list {
 		errs = append(errs, e.kill(ctx, entry.Name()))
 	}
-	return errors.Join(append(errs, removeCgroups(idPrefix(dir)))...)
+	return errors.Join(append(errs, removeCgroups(cgroupName(dir)))...)
 }
 
 // kill deletes a container by force. A runtime that was killed itself in the middle of its work leaves states that it

@@ -88,7 +88,7 @@ func TestRun(t *testing.T) {
 			want         string
 			code         int
 		}{
-			{name: "output", script: "echo out; echo err >&2", want: "out\nerr\n"},
+			{name: "output", script: "echo out; sleep 0.1; echo err >&2", want: "out\nerr\n"}, // runc copies the two streams apart
 			{name: "exit code", script: "exit 42", code: 42},
 			{name: "valid exit code", script: "exit 42", edit: func(s *Spec) { s.ValidExitCodes = []int{42} }},
 			{name: "hostname", script: "hostname", want: "buildkitsandbox\n"},
@@ -175,7 +175,7 @@ func nothingLeft(t *testing.T, e *Executor) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/larder/" + idPrefix(e.dir) + "*"); len(groups) > 0 {
+	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroupName(e.dir) + "/*/"); len(groups) > 0 {
 		t.Errorf("cgroups are left: %s", groups)
 	}
 	if strings.Contains(string(mounts), e.dir) {
