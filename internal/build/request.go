@@ -24,11 +24,11 @@ type Request struct {
 	Target      string
 	Args        map[string]string // values of ARGs
 	Labels      map[string]string
-	Annotations []string                       // as --annotation has them
-	Platforms   []ocispecs.Platform            // none: this machine's
-	Tags        []string                       // names for the image
-	Outputs     []map[string]string            // one per --output: its CSV fields, "type" among them
-	Files       func() (io.WriteCloser, error) // where an output with dest=- goes; nil refuses those
+	Annotations []string            // as --annotation has them
+	Platforms   []ocispecs.Platform // none: this machine's
+	Tags        []string            // names for the image
+	Outputs     []map[string]string // one per --output: its CSV fields, "type" among them
+	Stdout      io.Writer           // where an output with dest=- goes; nil refuses those
 
 	NoCache       bool
 	NoCacheStages []string

@@ -119,7 +119,7 @@ func (e *env) projectSettings(cmd *cobra.Command, dir string) error {
 	if err := e.settings.check(func(name string) bool { return cmd.Flags().Lookup(name) != nil }); err != nil {
 		return err
 	}
-	return e.settings.fill(cmd.Flags(), os.LookupEnv)
+	return e.settings.fill(cmd.Flags(), lookupEnv)
 }
 
 // context checks PATH.
@@ -148,14 +148,15 @@ func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, ar
 	if err != nil {
 		return err
 	}
-	req, err := f.request(dir, e.in)
+	req, err := f.request(dir, e.in, e.out)
 	if err != nil {
 		return err
 	}
 	root, _ := cmd.Flags().GetString("root")
 	engine, err := build.Open(ctx, build.Config{
 		Root: root, Checkout: dir, Runtime: f.runtime, HostCA: f.hostCA, Parallel: f.parallel,
-		Registries: e.settings.registries, Insecure: f.insecureRegistries, Version: Version(),
+		Insecure: req.Insecure, HostNetwork: req.HostNetwork,
+		Registries: e.settings.registries, InsecureRegistries: f.insecureRegistries, Version: Version(), Warnings: e.err,
 	})
 	if err != nil {
 		return err

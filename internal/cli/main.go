@@ -78,13 +78,10 @@ func newRoot(e *env) *cobra.Command {
 		Short:         "Build container images on machines that remember nothing, as fast as on one that remembers everything",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(*cobra.Command, []string) error {
 			var err error
 			e.settings, err = loadSettings(os.Getenv)
-			if err != nil {
-				return err
-			}
-			return e.settings.fill(cmd.Flags(), os.LookupEnv)
+			return err
 		},
 	}
 	root.PersistentFlags().String("root", "", "Directory of the local root (default /var/lib/larder for root, $XDG_DATA_HOME/larder else)")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
+	"golang.org/x/term"
 
 	"larder/internal/build"
 	"larder/internal/export"
@@ -23,7 +24,7 @@ import (
 const maxDockerfile = 16 << 20
 
 // request turns the flags into what package build takes.
-func (f *buildFlags) request(dir string, in io.Reader) (*build.Request, error) {
+func (f *buildFlags) request(dir string, in io.Reader, out io.Writer) (*build.Request, error) {
 	r := &build.Request{
 		Context: dir, Dockerfile: f.file, Target: f.target, Annotations: f.annotations, Tags: f.tags,
 		NoCache: f.noCache, NoCacheStages: f.noCacheFilter, Pull: f.pull,
@@ -31,6 +32,9 @@ func (f *buildFlags) request(dir string, in io.Reader) (*build.Request, error) {
 	}
 	if f.check {
 		r.Call = "check"
+	}
+	if tty, ok := out.(*os.File); !ok || !term.IsTerminal(int(tty.Fd())) {
+		r.Stdout = out
 	}
 	if f.file == "-" {
 		b, err := io.ReadAll(io.LimitReader(in, maxDockerfile+1))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"larder/internal/key"
 	"larder/internal/tree"
@@ -44,7 +45,8 @@ func Open(root string) (*Store, error) {
 
 // Get gives the record of a key; false where there is none, or none that can be read: damage is a miss.
 func (s *Store) Get(k key.Digest) (*Record, bool) {
-	b, err := readSealed(s.path(s.records, k), maxRecord)
+	path := s.path(s.records, k)
+	b, err := readSealed(path, maxRecord)
 	if err != nil {
 		return nil, false
 	}
@@ -52,6 +54,7 @@ func (s *Store) Get(k key.Digest) (*Record, bool) {
 	if json.Unmarshal(b, r) != nil || r.Key != k {
 		return nil, false
 	}
+	s.touch(path)
 	return r, true
 }
 
@@ -100,9 +103,10 @@ func (s *Store) Delete(k key.Digest) error {
 	return err
 }
 
-// Walk calls fn with every record that can be read, in no order, and the size of its file in bytes.
-func (s *Store) Walk(fn func(r *Record, size int64) error) error {
-	return walkFiles(s.records, func(path string, size int64) error {
+// Walk calls fn with every record that can be read, in no order, the size of its file in bytes, and when it was last used,
+// to within an hour.
+func (s *Store) Walk(fn func(r *Record, size int64, used time.Time) error) error {
+	return walkFiles(s.records, func(path string, size int64, used time.Time) error {
 		b, err := readSealed(path, maxRecord)
 		if err != nil {
 			return nil
@@ -111,7 +115,7 @@ func (s *Store) Walk(fn func(r *Record, size int64) error) error {
 		if json.Unmarshal(b, r) != nil {
 			return nil
 		}
-		return fn(r, size)
+		return fn(r, size, used)
 	})
 }
 
@@ -160,14 +164,14 @@ func (s *Store) Tree(d key.Digest) (*tree.Node, error) {
 	return tree.Decode(bytes.NewReader(b), int64(len(b)))
 }
 
-// WalkTrees calls fn with every tree blob's name and size in bytes.
-func (s *Store) WalkTrees(fn func(d key.Digest, size int64) error) error {
-	return walkFiles(s.trees, func(path string, size int64) error {
+// WalkTrees calls fn with every tree blob's name, size in bytes, and the time at which it was stored.
+func (s *Store) WalkTrees(fn func(d key.Digest, size int64, stored time.Time) error) error {
+	return walkFiles(s.trees, func(path string, size int64, stored time.Time) error {
 		d, err := key.Parse("sha256:" + filepath.Base(path))
 		if err != nil {
 			return nil
 		}
-		return fn(d, size)
+		return fn(d, size, stored)
 	})
 }
 
@@ -178,6 +182,14 @@ func (s *Store) DeleteTree(d key.Digest) error {
 		return nil
 	}
 	return err
+}
+
+// touch notes that a file was used, not more than once an hour. It is advice for the collector: failing is no error.
+func (s *Store) touch(path string) {
+	st, err := os.Stat(path)
+	if now := time.Now(); err == nil && now.Sub(st.ModTime()) > time.Hour {
+		os.Chtimes(path, now, now)
+	}
 }
 
 func (s *Store) path(dir string, d key.Digest) string {
@@ -234,7 +246,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-func walkFiles(dir string, fn func(path string, size int64) error) error {
+func walkFiles(dir string, fn func(path string, size int64, at time.Time) error) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil // deleted by another process meanwhile
@@ -243,6 +255,6 @@ func walkFiles(dir string, fn func(path string, size int64) error) error {
 		if err != nil {
 			return nil
 		}
-		return fn(path, info.Size())
+		return fn(path, info.Size(), info.ModTime())
 	})
 }

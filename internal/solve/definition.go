@@ -23,7 +23,6 @@ type node struct {
 	name        string
 	group       *pb.ProgressGroup
 	ignoreCache bool
-	resources   *pb.LinuxResources
 }
 
 // edge names one output of a node.
@@ -73,7 +72,6 @@ func (n *node) describe(md *pb.OpMetadata) {
 		n.name = md.Description["llb.customname"]
 		n.group = md.ProgressGroup
 		n.ignoreCache = md.IgnoreCache
-		n.resources = md.LinuxResources
 	}
 	if n.name != "" {
 		return

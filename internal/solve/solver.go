@@ -43,8 +43,6 @@ type Options struct {
 	Parallel int
 	// Secrets gives the value of a secret; it is asked when a step that mounts it runs.
 	Secrets func(ctx context.Context, id string) ([]byte, error)
-	// Insecure allows steps that ask for it all privileges (--allow security.insecure).
-	Insecure bool
 }
 
 // Solver evaluates LLB. It is safe for concurrent use.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
-	"larder/internal/fault"
 	"larder/internal/fileop"
 	"larder/internal/key"
 	"larder/internal/layer"
@@ -180,12 +179,9 @@ func (s *Solver) exec(ctx context.Context, n *node, op *pb.ExecOp, line *progres
 }
 
 func (s *Solver) runExec(ctx context.Context, n *node, k key.Digest, op *pb.ExecOp, line *progress.Vertex, inputs []*layer.State) ([]*layer.State, error) {
-	if op.Security == pb.SecurityMode_INSECURE && !s.opt.Insecure {
-		return nil, fault.Errorf(fault.Usage, "the step asks for --security=insecure: allow it with --allow security.insecure")
-	}
 	started := time.Now()
 	res, err := s.opt.Runner.Run(ctx, runstep.Step{
-		Op: op, Inputs: inputs, Platform: n.op.Platform, Resources: n.resources, Secrets: s.opt.Secrets,
+		Op: op, Inputs: inputs, Secrets: s.opt.Secrets,
 		Stdout: line.Log(1), Stderr: line.Log(2),
 	})
 	if err != nil {

@@ -1,0 +1,255 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+	"golang.org/x/sync/errgroup"
+
+	"larder/internal/fault"
+	"larder/internal/frontend"
+	"larder/internal/image"
+	"larder/internal/layer"
+	"larder/internal/progress"
+	"larder/internal/runstep"
+	"larder/internal/solve"
+	sourceimage "larder/internal/source/image"
+)
+
+// Result tells what a build made.
+type Result struct {
+	// ID names the image: its config's digest where it has one platform, else its index's. It is empty without an image.
+	ID string
+	// Text is what a subrequest (--check, --call) answers.
+	Text string
+	// Failed says that a check found something.
+	Failed bool
+	// Metadata is what --metadata-file writes.
+	Metadata map[string]any
+	// Ran and Cached count RUN steps: done, and spared.
+	Ran, Cached int
+}
+
+// MetadataJSON gives the metadata as BuildKit's clients write it.
+func (r *Result) MetadataJSON() []byte {
+	m := r.Metadata
+	if m == nil {
+		m = map[string]any{}
+	}
+	b, _ := json.MarshalIndent(m, "", "  ") // strings and descriptors: cannot fail
+	return append(b, '\n')
+}
+
+// Build does one build and reports into stream, which stays open.
+func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Stream) (*Result, error) {
+	dockerfile, err := req.dockerfile()
+	if err != nil {
+		return nil, err
+	}
+	defer dockerfile.remove()
+	layouts, contexts, err := layouts(req.Contexts)
+	if err != nil {
+		return nil, err
+	}
+	r := *req
+	r.Contexts = contexts
+	outputs, err := e.outputs(&r)
+	if err != nil {
+		return nil, err
+	}
+	opts := r.options()
+	opts["filename"] = dockerfile.name
+	asJSON, err := callOptions(opts, r.Call)
+	if err != nil {
+		return nil, err
+	}
+	dirs := r.locals()
+	dirs["dockerfile"] = dockerfile.dir
+	src := &sources{
+		locals: &locals{dirs: dirs, cache: e.stats},
+		images: sourceimage.New(sourceimage.Options{
+			Registry: e.registry, Store: e.blobs, Tags: filepath.Join(e.root, "tags"), Layouts: layouts,
+		}),
+		layers: e.layers,
+	}
+	solver := solve.New(ctx, solve.Options{
+		Sources: src, Runner: e.runner, Layers: e.layers, Records: e.records,
+		Progress: stream, Parallel: e.parallel(), Secrets: r.secret,
+	})
+	defer solver.Close()
+	front, err := frontend.Build(ctx, frontend.Request{
+		Opts: opts, Solver: solver, Resolver: &announced{sources: src, stream: stream},
+		Contents: func(_ context.Context, l *layer.Layer) (layer.Source, error) { return e.layers.Contents(l), nil },
+		Warn:     func(w *bkclient.VertexWarning) { stream.Warn(w) },
+		Notice:   func(msg string) { stream.Begin(msg).Done(nil) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(front.Outputs) == 0 {
+		return answer(front, asJSON), nil
+	}
+	parts, err := evaluate(ctx, solver, front)
+	if err != nil {
+		return nil, err
+	}
+	res, err := e.export(ctx, &r, outputs, front, parts, solver, stream)
+	if err != nil {
+		return nil, err
+	}
+	res.Ran, res.Cached = solver.Counts()
+	return res, nil
+}
+
+// evaluate makes the states of all platforms at once.
+func evaluate(ctx context.Context, solver *solve.Solver, front *frontend.Result) ([]image.Part, error) {
+	parts := make([]image.Part, len(front.Outputs))
+	eg, ctx := errgroup.WithContext(ctx)
+	for i, o := range front.Outputs {
+		parts[i] = image.Part{Platform: o.Platform, Config: o.Config, Base: o.BaseConfig}
+		eg.Go(func() (err error) {
+			parts[i].State, err = solver.Evaluate(ctx, o.Def)
+			return err
+		})
+	}
+	return parts, eg.Wait()
+}
+
+// callOptions asks the frontend for something else than a build, and tells whether its answer is wanted as JSON.
+func callOptions(opts map[string]string, call string) (asJSON bool, err error) {
+	name, rest, _ := strings.Cut(call, ",")
+	switch name {
+	case "", "build":
+		return false, nil
+	case "check":
+		name = "lint"
+	case "outline", "targets":
+	default:
+		return false, fault.Errorf(fault.Usage, "--call %s: build, check, outline and targets are known", call)
+	}
+	opts["requestid"] = "frontend." + name
+	for field := range strings.SplitSeq(rest, ",") {
+		switch field {
+		case "", "format=text":
+		case "format=json":
+			asJSON = true
+		default:
+			return false, fault.Errorf(fault.Usage, "--call %s: %q is no option; format=text and format=json are", call, field)
+		}
+	}
+	return asJSON, nil
+}
+
+// answer gives what a subrequest said.
+func answer(front *frontend.Result, asJSON bool) *Result {
+	text := front.Metadata["result.txt"]
+	if asJSON {
+		text = front.Metadata["result.json"]
+	}
+	code := string(front.Metadata["result.statuscode"])
+	return &Result{Text: string(text), Failed: code != "" && code != "0"}
+}
+
+// dockerfile is where the Dockerfile lies for the frontend.
+type dockerfile struct {
+	dir, name string
+	temporary bool
+}
+
+func (d dockerfile) remove() {
+	if d.temporary {
+		os.RemoveAll(d.dir)
+	}
+}
+
+// dockerfile finds the Dockerfile, or writes the one that came as text to a directory of its own.
+func (r *Request) dockerfile() (dockerfile, error) {
+	if r.DockerfileText != nil {
+		dir, err := os.MkdirTemp("", "larder-dockerfile-")
+		if err != nil {
+			return dockerfile{}, fault.New(fault.Machine, err)
+		}
+		d := dockerfile{dir, "Dockerfile", true}
+		if err := os.WriteFile(filepath.Join(dir, d.name), r.DockerfileText, 0o600); err != nil {
+			d.remove()
+			return dockerfile{}, fault.New(fault.Machine, err)
+		}
+		return d, nil
+	}
+	path := r.Dockerfile
+	if path == "" {
+		path = filepath.Join(r.Context, "Dockerfile")
+	}
+	if _, err := os.Stat(path); err != nil {
+		if r.Dockerfile == "" && errors.Is(err, os.ErrNotExist) {
+			return dockerfile{}, fault.Errorf(fault.Usage, "there is no Dockerfile in %s; name it with -f", r.Context)
+		}
+		return dockerfile{}, fault.Errorf(fault.Usage, "Dockerfile: %w", err)
+	}
+	return dockerfile{dir: filepath.Dir(path), name: filepath.Base(path)}, nil
+}
+
+// secret gives the value of a secret.
+func (r *Request) secret(_ context.Context, id string) ([]byte, error) {
+	s, ok := r.Secrets[id]
+	if !ok {
+		return nil, fmt.Errorf("secret %s: %w; give it with --secret id=%s,src=FILE", id, runstep.ErrNoSecret, id)
+	}
+	if s.Env != "" {
+		v, ok := os.LookupEnv(s.Env)
+		if !ok {
+			return nil, fmt.Errorf("secret %s: the variable %s is not set: %w", id, s.Env, runstep.ErrNoSecret)
+		}
+		return []byte(v), nil
+	}
+	f, err := os.Open(s.File)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", id, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", id, err)
+	}
+	if st.Size() > maxSecret {
+		return nil, fmt.Errorf("secret %s: %s has %d bytes, more than %d", id, s.File, st.Size(), maxSecret)
+	}
+	return os.ReadFile(s.File)
+}
+
+// maxSecret bounds a secret, in bytes; BuildKit's bound.
+const maxSecret = 500 << 10
+
+// layouts takes the OCI layouts out of the named contexts: the frontend knows them by a name and a digest.
+func layouts(contexts map[string]string) (dirs, rest map[string]string, err error) {
+	dirs, rest = map[string]string{}, map[string]string{}
+	for name, v := range contexts {
+		path, ok := strings.CutPrefix(v, "oci-layout://")
+		if !ok {
+			rest[name] = v
+			continue
+		}
+		dir, dgst, pinned := strings.Cut(path, "@")
+		tag := ""
+		if i := strings.LastIndexByte(dir, ':'); i > strings.LastIndexByte(dir, '/') {
+			dir, tag = dir[:i], dir[i+1:]
+		}
+		if !pinned {
+			d, err := sourceimage.LayoutDigest(dir, tag)
+			if err != nil {
+				return nil, nil, fmt.Errorf("--build-context %s: %w", name, err)
+			}
+			dgst = string(d)
+		}
+		store := fmt.Sprintf("layout%d", len(dirs))
+		dirs[store] = dir
+		rest[name] = "oci-layout://" + store + "@" + dgst
+	}
+	return dirs, rest, nil
+}

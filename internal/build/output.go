@@ -1,0 +1,245 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+
+	"larder/internal/export"
+	"larder/internal/export/docker"
+	"larder/internal/export/local"
+	"larder/internal/export/oci"
+	pushto "larder/internal/export/registry"
+	"larder/internal/export/store"
+	"larder/internal/export/tarball"
+	"larder/internal/fault"
+	"larder/internal/frontend"
+	"larder/internal/image"
+	"larder/internal/layer"
+	"larder/internal/progress"
+	"larder/internal/registry"
+	"larder/internal/solve"
+)
+
+// outputs understands what the request says of outputs. Without any, the image is made and named, but none of its blobs
+// is fetched to keep it whole; neither is it where it is pushed, unless store=true says so.
+func (e *Engine) outputs(r *Request) ([]*export.Output, error) {
+	list := r.Outputs
+	if len(list) == 0 {
+		list = []map[string]string{{"type": export.Image, "store": "false"}}
+	}
+	var out []*export.Output
+	for _, fields := range list {
+		pushed := fields["type"] == "registry" || fields["type"] == export.Image && fields["push"] != ""
+		if _, ok := fields["store"]; pushed && !ok {
+			fields = maps.Clone(fields)
+			fields["store"] = "false"
+		}
+		o, err := export.Parse(fields, r.Tags)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range r.Annotations {
+			if err := o.Annotations.AddFlag(a); err != nil {
+				return nil, fault.Errorf(fault.Usage, "--annotation: %w", err)
+			}
+		}
+		if o.Dest == "-" && r.Stdout == nil {
+			return nil, fault.Errorf(fault.Usage, "--output type=%s: say where it goes with dest=PATH; a terminal cannot show it", o.Type)
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// job is one export of a finished build.
+type job struct {
+	e      *Engine
+	out    *export.Output
+	req    *Request
+	parts  []image.Part
+	epoch  *time.Time
+	multi  bool
+	made   func(*layer.Layer) image.Made
+	stream *progress.Stream
+}
+
+// export hands the result to each output in turn.
+func (e *Engine) export(ctx context.Context, r *Request, outputs []*export.Output, front *frontend.Result, parts []image.Part, solver *solve.Solver, stream *progress.Stream) (*Result, error) {
+	res := &Result{Metadata: map[string]any{}}
+	for _, o := range outputs {
+		j := &job{
+			e: e, out: o, req: r, parts: parts, epoch: epochOf(o, r, front), multi: front.Multi, stream: stream,
+			made: func(l *layer.Layer) image.Made {
+				rec, ok := solver.Made(l.Identity)
+				if !ok {
+					return image.Made{}
+				}
+				return image.Made{At: rec.Created, By: rec.Name}
+			},
+		}
+		if err := j.run(ctx, res); err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func epochOf(o *export.Output, r *Request, front *frontend.Result) *time.Time {
+	if o.Epoch != nil {
+		return o.Epoch
+	}
+	for _, f := range front.Outputs {
+		if f.Epoch != nil {
+			return f.Epoch
+		}
+	}
+	return r.Epoch
+}
+
+func (j *job) run(ctx context.Context, res *Result) error {
+	switch j.out.Type {
+	case export.CacheOnly:
+		return nil
+	case export.Local, export.Tar:
+		return j.files(ctx)
+	}
+	return j.image(ctx, res)
+}
+
+// image assembles the image and brings it where it is wanted.
+func (j *job) image(ctx context.Context, res *Result) (err error) {
+	line := j.stream.Begin("exporting to image")
+	defer func() { line.Done(err) }()
+	ctx = progress.With(ctx, line)
+	done := line.Status("exporting layers", 0)
+	img, err := image.Assemble(ctx, j.parts, image.Options{
+		Docker: j.out.DockerTypes, Index: j.multi, Annotations: j.out.Annotations, Epoch: j.epoch,
+		Blob: j.blob, Made: j.made, Parallel: goruntime.NumCPU(),
+	})
+	if err != nil {
+		return err
+	}
+	done(0, true)
+	line.Note("image " + img.Desc.Digest.String())
+	maps.Copy(res.Metadata, img.Metadata(j.out.Names))
+	res.ID = img.Desc.Digest.String()
+	if d := img.ConfigDigest(); d != "" {
+		res.ID = d.String()
+	}
+	created := time.Now()
+	if j.epoch != nil {
+		created = *j.epoch
+	}
+	switch j.out.Type {
+	case export.OCI:
+		opt := oci.Options{Store: j.e.blobs, Names: j.out.Names, Created: created}
+		if !j.out.AsTar {
+			return oci.WriteDir(ctx, j.out.Dest, img, opt)
+		}
+		return j.write(func(w io.Writer) error { return oci.WriteTar(ctx, w, img, opt) })
+	case export.Docker:
+		opt := docker.Options{Store: j.e.blobs, Names: j.out.Names, Created: created}
+		if j.out.Dest == "" {
+			return docker.Load(ctx, img, opt)
+		}
+		return j.write(func(w io.Writer) error { return docker.Write(ctx, w, img, opt) })
+	}
+	if j.out.Store {
+		images := store.Images{Dir: filepath.Join(j.e.root, "images"), Blobs: j.e.blobs}
+		if err := images.Put(ctx, img, j.out.Names, created); err != nil {
+			return err
+		}
+	}
+	if !j.out.Push {
+		return nil
+	}
+	return j.push(ctx, img, line)
+}
+
+func (j *job) push(ctx context.Context, img *image.Image, line *progress.Vertex) error {
+	client := j.e.registry
+	if j.out.Insecure {
+		var hosts []string
+		for _, n := range j.out.Names {
+			ref, err := registry.ParseRef(n)
+			if err != nil {
+				return err
+			}
+			hosts = append(hosts, ref.Host)
+		}
+		client = j.e.newRegistry(hosts...)
+		defer client.Close()
+	}
+	res, err := pushto.Push(ctx, img, j.out.Names, pushto.Options{
+		Client: client, Store: j.e.blobs, ByDigest: j.out.ByDigest, Event: line.Note,
+	})
+	if err != nil {
+		return fault.New(fault.Registry, err)
+	}
+	line.Note(fmt.Sprintf("pushed %s: %d blobs sent, %d tags moved", strings.Join(j.out.Names, ", "), res.Sent, res.Tags))
+	return nil
+}
+
+// blob makes a layer's blob, once per layer, compression and epoch.
+func (j *job) blob(ctx context.Context, l *layer.Layer) (*layer.Blob, error) {
+	opt := layer.ExportOptions{Compression: j.out.Compression, Level: j.out.Level, ForceCompression: j.out.Force}
+	if !j.out.KeepTimes {
+		opt.Epoch = j.epoch
+	}
+	return layer.Export(ctx, l, j.e.blobs, opt)
+}
+
+// files writes the merged file systems.
+func (j *job) files(ctx context.Context) (err error) {
+	line := j.stream.Begin("exporting files")
+	defer func() { line.Done(err) }()
+	ctx = progress.With(ctx, line)
+	split := len(j.parts) > 1
+	if j.out.Split != nil {
+		split = *j.out.Split
+	}
+	var parts []tarball.Part
+	for _, p := range j.parts {
+		root, err := p.State.Merged(ctx)
+		if err != nil {
+			return err
+		}
+		part := tarball.Part{Root: root, Src: p.State.Contents()}
+		if split {
+			part.Dir = strings.ReplaceAll(platforms.Format(p.Platform), "/", "_")
+		}
+		parts = append(parts, part)
+	}
+	if j.out.Type == export.Local {
+		var dirs []local.Part
+		for _, p := range parts {
+			dirs = append(dirs, local.Part(p))
+		}
+		return local.Write(ctx, j.out.Dest, dirs, local.Options{Epoch: j.epoch, DeleteOthers: j.out.DeleteOthers})
+	}
+	return j.write(func(w io.Writer) error { return tarball.Write(ctx, w, parts, j.epoch) })
+}
+
+// write makes a file of an output, or writes to standard output.
+func (j *job) write(do func(w io.Writer) error) error {
+	if j.out.Dest == "-" {
+		return do(j.req.Stdout)
+	}
+	f, err := export.CreateFile(j.out.Dest)
+	if err != nil {
+		return fault.Errorf(fault.Usage, "--output dest=%s: %w", j.out.Dest, err)
+	}
+	defer f.Abort()
+	if err := do(f); err != nil {
+		return err
+	}
+	return f.Commit()
+}

@@ -1,0 +1,170 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"larder/internal/cachemount"
+	"larder/internal/content"
+	"larder/internal/key"
+	"larder/internal/record"
+	"larder/internal/snapshot"
+)
+
+// Use is one thing in the local root that takes up space.
+type Use struct {
+	Kind   string    `json:"kind"` // "layer", "cache mount", "blob", "tree" or "record"
+	Name   string    `json:"name"` // digest, or the id of a cache mount
+	Size   int64     `json:"size"` // bytes
+	Used   time.Time `json:"last_used"`
+	InUse  bool      `json:"in_use"` // by a build that runs now
+	remove func(ctx context.Context) (bool, error)
+}
+
+// Usage lists what the local root holds, the least recently used first.
+func (e *Engine) Usage(ctx context.Context) ([]Use, error) {
+	var all []Use
+	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.blobUse, e.recordUse} {
+		part, err := list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+	}
+	slices.SortStableFunc(all, func(a, b Use) int { return a.Used.Compare(b.Used) })
+	return all, nil
+}
+
+func (e *Engine) layerUse(ctx context.Context) ([]Use, error) {
+	list, err := e.layers.Usage(ctx)
+	var out []Use
+	for _, l := range list {
+		out = append(out, Use{
+			Kind: "layer", Name: l.Identity.String(), Size: l.Size, Used: l.LastUsed, InUse: l.InUse,
+			remove: func(ctx context.Context) (bool, error) {
+				err := e.layers.Remove(ctx, l.Identity)
+				if errors.Is(err, snapshot.ErrInUse) {
+					return false, nil
+				}
+				return err == nil, err
+			},
+		})
+	}
+	return out, err
+}
+
+func (e *Engine) mountUse(ctx context.Context) ([]Use, error) {
+	list, err := e.caches.Usage(ctx)
+	var out []Use
+	for _, m := range list {
+		out = append(out, Use{
+			Kind: "cache mount", Name: m.ID, Size: m.Size, Used: m.LastUsed, InUse: m.InUse,
+			remove: func(context.Context) (bool, error) {
+				err := e.caches.Remove(m.Name)
+				if errors.Is(err, cachemount.ErrInUse) {
+					return false, nil
+				}
+				return err == nil, err
+			},
+		})
+	}
+	return out, err
+}
+
+func (e *Engine) blobUse(context.Context) ([]Use, error) {
+	var out []Use
+	err := e.blobs.Walk(func(i content.Info) error {
+		out = append(out, Use{
+			Kind: "blob", Name: string(i.Digest), Size: i.Size, Used: i.Used,
+			remove: func(ctx context.Context) (bool, error) {
+				freed, err := e.blobs.Collect(ctx, func(o content.Info) bool { return o.Digest != i.Digest })
+				return freed.Blobs > 0, err
+			},
+		})
+		return nil
+	})
+	return out, err
+}
+
+// recordUse lists records, and trees as recently used as the records that name them.
+func (e *Engine) recordUse(context.Context) ([]Use, error) {
+	var out []Use
+	used := map[key.Digest]time.Time{}
+	err := e.records.Walk(func(r *record.Record, size int64, at time.Time) error {
+		for _, o := range r.Outputs {
+			for _, l := range o.Layers {
+				if at.After(used[l.Tree]) {
+					used[l.Tree] = at
+				}
+			}
+		}
+		out = append(out, Use{Kind: "record", Name: r.Key.String(), Size: size, Used: at, remove: func(context.Context) (bool, error) {
+			return true, e.records.Delete(r.Key)
+		}})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = e.records.WalkTrees(func(d key.Digest, size int64, at time.Time) error {
+		if used[d].After(at) {
+			at = used[d]
+		}
+		out = append(out, Use{Kind: "tree", Name: d.String(), Size: size, Used: at, remove: func(context.Context) (bool, error) {
+			return true, e.records.DeleteTree(d)
+		}})
+		return nil
+	})
+	return out, err
+}
+
+// Prune says what Engine.Prune is to remove. The zero value removes all that no running build uses.
+type Prune struct {
+	// Unused keeps what was used within this time.
+	Unused time.Duration
+	// MaxSize, where it is not negative, removes the least recently used until no more than so many bytes are left.
+	MaxSize int64
+}
+
+// Freed says what a pruning removed.
+type Freed struct {
+	Things int   `json:"removed"`
+	Bytes  int64 `json:"bytes"`
+}
+
+// Prune removes what was not used for long. What a running build uses stays; a record whose layers are gone is a miss.
+func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, error) {
+	var freed Freed
+	if err := e.layers.Sweep(ctx); err != nil {
+		return freed, err
+	}
+	all, err := e.Usage(ctx)
+	if err != nil {
+		return freed, err
+	}
+	var left int64
+	for _, u := range all {
+		left += u.Size
+	}
+	for _, u := range all { // the least recently used first
+		if err := ctx.Err(); err != nil {
+			return freed, err
+		}
+		if now.Sub(u.Used) < p.Unused || p.MaxSize >= 0 && left <= p.MaxSize {
+			continue
+		}
+		removed, err := u.remove(ctx)
+		if err != nil {
+			return freed, fmt.Errorf("remove %s %s: %w", u.Kind, u.Name, err)
+		}
+		if removed {
+			freed.Things++
+			freed.Bytes += u.Size
+			left -= u.Size
+		}
+	}
+	return freed, nil
+}
