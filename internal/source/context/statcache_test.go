@@ -1,8 +1,11 @@
 package context
 
 import (
+	"encoding/binary"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -178,4 +181,28 @@ func TestCacheForgets(t *testing.T) {
 			t.Errorf("day %d: %d records", step.day, tab.len())
 		}
 	}
+}
+
+// FuzzStatCache feeds a scan a cache file that somebody else wrote.
+func FuzzStatCache(f *testing.F) {
+	good := (&table{today: 1}).merge([]record{{ino: 1, size: 2, mode: unix.S_IFREG | 0o644}})
+	f.Add(good)
+	f.Add(good[:len(good)-4])
+	f.Add([]byte(magic))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tab := (&StatCache{dir, time.Now}).open("/x")
+		for _, data := range [][]byte{data, sealed(data)} {
+			must(t, os.WriteFile(tab.path, data, 0o600))
+			tab := tab.cache.open("/x")
+			tab.find(&unix.Stat_t{Ino: 1})
+			tab.merge([]record{{ino: 1}, {ino: 7}})
+		}
+	})
+}
+
+// sealed puts a checksum behind data, so that what it says is looked at.
+func sealed(data []byte) []byte {
+	data = slices.Clone(data)
+	return binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
 }
