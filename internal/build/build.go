@@ -46,6 +46,21 @@ func (r *Result) MetadataJSON() []byte {
 	return append(b, '\n')
 }
 
+// Check finds what is wrong with a request as far as that can be told before anything is opened or written.
+func (r *Request) Check() error {
+	if _, err := r.outputs(); err != nil {
+		return err
+	}
+	if _, err := callOptions(map[string]string{}, r.Call); err != nil {
+		return err
+	}
+	if r.DockerfileText != nil {
+		return nil
+	}
+	_, err := r.dockerfile()
+	return err
+}
+
 // Build does one build and reports into stream, which stays open.
 func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Stream) (*Result, error) {
 	dockerfile, err := req.dockerfile()
@@ -59,7 +74,7 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	}
 	r := *req
 	r.Contexts = contexts
-	outputs, err := e.outputs(&r)
+	outputs, err := r.outputs()
 	if err != nil {
 		return nil, err
 	}

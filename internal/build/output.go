@@ -30,7 +30,7 @@ import (
 
 // outputs understands what the request says of outputs. Without any, the image is made and named, but none of its blobs
 // is fetched to keep it whole; neither is it where it is pushed, unless store=true says so.
-func (e *Engine) outputs(r *Request) ([]*export.Output, error) {
+func (r *Request) outputs() ([]*export.Output, error) {
 	list := r.Outputs
 	if len(list) == 0 {
 		list = []map[string]string{{"type": export.Image, "store": "false"}}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"larder/internal/build"
 	"larder/internal/fault"
+	"larder/internal/progress"
 )
 
 // buildFlags are the flags of larder build as the command line has them. buildRequest turns them into a request.
@@ -151,6 +153,12 @@ func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, ar
 	req, err := f.request(dir, e.in, e.out)
 	if err != nil {
 		return err
+	}
+	if err := req.Check(); err != nil {
+		return err
+	}
+	if !slices.Contains(progress.Modes, f.progress) {
+		return usage("--progress=%s: %s are known", f.progress, strings.Join(progress.Modes, ", "))
 	}
 	root, _ := cmd.Flags().GetString("root")
 	engine, err := build.Open(ctx, build.Config{
