@@ -305,3 +305,12 @@ func TestWarningsAndSubrequests(t *testing.T) {
 		t.Error("an unknown subrequest passes")
 	}
 }
+
+func BenchmarkBuild(b *testing.B) {
+	w := newBench(b, map[string]string{"Dockerfile": multiStage, ".dockerignore": "*.md\n", "go.mod": "", "go.sum": ""})
+	for b.Loop() {
+		if _, err := w.build(map[string]string{"platform": "linux/amd64"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
