@@ -122,7 +122,7 @@ func (r *registry) addOdd(busybox string) (ocispecs.Descriptor, error) {
 		paxXattr + "security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}}, "cap\n")
 	second.add(tar.Header{Typeflag: tar.TypeReg, Name: "data/setuid", Mode: 0o6755, Uid: 2000, Gid: 2001}, "s\n")
 	second.add(tar.Header{Typeflag: tar.TypeChar, Name: "data/null", Mode: 0o666, Devmajor: 1, Devminor: 3}, "")
-	second.add(tar.Header{Typeflag: tar.TypeBlock, Name: "data/blk", Mode: 0o660, Gid: 6, Devmajor: 7, Devminor: 300}, "")
+	second.add(tar.Header{Typeflag: tar.TypeBlock, Name: "blk", Mode: 0o660, Gid: 6, Devmajor: 7, Devminor: 300}, "")
 	second.add(tar.Header{Typeflag: tar.TypeFifo, Name: "data/fifo", Mode: 0o600}, "")
 	second.add(tar.Header{Typeflag: tar.TypeDir, Name: "home/app/", Mode: 0o711, Uid: 2000, Gid: 2001}, "")
 
