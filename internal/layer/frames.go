@@ -18,13 +18,6 @@ type Frame struct {
 	Blob int64 `json:"b"` // offset in the blob
 }
 
-// A frame ends where a file begins, when it has groupMin bytes of tar and the file does not fit under groupMax. Measured on
-// /usr/lib and node_modules: one frame per file costs 10 % and more, groups of this size 0 to 2 %.
-const (
-	groupMin = 64 << 10
-	groupMax = 256 << 10
-)
-
 // packing bounds the blocks that are packed at a time in the whole process, however many layers are exported.
 var packing = make(chan struct{}, runtime.NumCPU())
 
@@ -62,7 +55,7 @@ func newFrameWriter(ctx context.Context, dst io.Writer, c codec) *frameWriter {
 
 // border says that an entry with so many bytes of contents comes next.
 func (f *frameWriter) border(size int64) error {
-	if f.frame >= groupMin && f.frame+size > groupMax {
+	if f.frame >= f.codec.groupMin && f.frame+size > f.codec.groupMax {
 		return f.endBlock(true)
 	}
 	return nil
