@@ -25,23 +25,28 @@ func (m *Mount) Commit(ctx context.Context) (l *layer.Layer, err error) {
 	done := false
 	m.once.Do(func() {
 		done = true
-		if m.err = m.unmount(); m.err == nil {
-			l, err = m.commit(ctx)
-		}
-		m.err = errors.Join(m.err, m.finish())
+		l, err = m.commit(ctx)
+		m.err = m.finish()
 		err = errors.Join(err, m.err)
 	})
 	if !done {
 		return nil, errors.New("commit a mount that is gone")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make a layer of what the step wrote: %w", err)
+		return nil, m.store.explain(fmt.Errorf("make a layer of what the step wrote: %w", err))
 	}
 	return l, nil
 }
 
 func (m *Mount) commit(ctx context.Context) (*layer.Layer, error) {
+	// Nobody writes any more, and what was written went into the upper directory at once: taking the mount away, which
+	// waits for the kernel, and reading the directory go side by side.
+	unmounted := make(chan error, 1)
+	go func() { unmounted <- m.unmount() }()
 	root, err := layer.FromUpper(ctx, m.upper)
+	if uerr := <-unmounted; err == nil {
+		err = uerr
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +71,11 @@ func (m *Mount) commit(ctx context.Context) (*layer.Layer, error) {
 		return nil, err
 	}
 	if err := os.Rename(m.upper, filepath.Join(staged, "fs")); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(staged))
 	}
 	e, _, err := m.store.publish(staged, id, true, root)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(staged))
 	}
 	return e.layer(), nil
 }

@@ -127,6 +127,7 @@ func (s *Store) ensure(ctx context.Context, l *layer.Layer) (*entry, error) {
 			s.flights[l.Identity] = f
 			s.mu.Unlock()
 			f.e, f.err = s.make(ctx, l)
+			f.err = s.explain(f.err)
 			s.mu.Lock()
 			delete(s.flights, l.Identity)
 			s.mu.Unlock()

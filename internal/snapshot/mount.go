@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/fault"
 	"larder/internal/layer"
 )
 
@@ -37,6 +38,10 @@ type Mount struct {
 
 // Mount shows a state as a directory, by unpacking what is not unpacked yet and stacking the layers with overlay.
 func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions) (_ *Mount, err error) {
+	defer func() { err = s.explain(err) }()
+	if s.noUppers != nil {
+		return nil, fault.New(fault.Machine, s.noUppers)
+	}
 	layers := state.Layers()
 	if err := s.Prefetch(ctx, layers); err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions)
 		}
 	}
 	if err := o.mountAt(m.Root); err != nil {
-		return nil, err
+		return nil, fault.New(fault.Machine, err)
 	}
 	s.mu.Lock()
 	s.mounts[m] = struct{}{}

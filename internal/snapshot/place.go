@@ -24,7 +24,8 @@ const minFree = 1 << 30
 
 // findBase gives the directory for layers and mounts. That is root wherever root's file system takes overlay uppers; a
 // container's own root file system, itself an overlay, does not. Then it is a directory in the first place that does,
-// remembered in the file "place" so that all processes of a root agree.
+// remembered in the file "place" so that all processes of a root agree. With an error it is root nevertheless, where all
+// but mounting works.
 func findBase(root string, places []string) (string, error) {
 	if canHold(root) == nil {
 		return root, nil
@@ -54,13 +55,13 @@ func findBase(root string, places []string) (string, error) {
 	}
 	base, err := ownTmpfs(root)
 	if err != nil {
-		return "", fmt.Errorf("no place for overlay's upper directories: %s cannot hold them, and a tmpfs could not be mounted (%w); name a directory on a volume with --root", strings.Join(tried, ", "), err)
+		return root, fmt.Errorf("no place for overlay's upper directories: %s cannot hold them, and a tmpfs could not be mounted (%w); name a directory on a volume with --root", strings.Join(tried, ", "), err)
 	}
 	return base, remember(memo, base)
 }
 
-// besideCheckouts turns checkouts into directories on the same file system that are not inside of them: what lies in a
-// checkout would be sent along as build context.
+// besideCheckouts turns checkouts into the topmost directories on the same file systems, as far as those are not inside
+// of them: what lies in a checkout would be sent along as build context.
 func besideCheckouts(root string, places []string) []string {
 	var useless unix.Stat_t
 	if unix.Stat(root, &useless) != nil {
@@ -73,7 +74,9 @@ func besideCheckouts(root string, places []string) []string {
 			continue
 		}
 		var own unix.Stat_t
-		if unix.Stat(p, &own) != nil || own.Dev == useless.Dev {
+		for at := p; unix.Stat(at, &own) != nil && at != "/"; at = filepath.Dir(at) {
+		}
+		if own.Dev == useless.Dev {
 			continue
 		}
 		best := ""

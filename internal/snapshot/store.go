@@ -16,7 +16,9 @@ import (
 	"sync/atomic"
 
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
+	"larder/internal/fault"
 	"larder/internal/flock"
 	"larder/internal/key"
 )
@@ -44,6 +46,7 @@ type Options struct {
 // the same root open.
 type Store struct {
 	root, base string
+	noUppers   error // why nothing can be mounted; a build that runs no step does not need it
 	opts       Options
 	boot       string
 
@@ -70,12 +73,9 @@ func Open(root string, opts Options) (*Store, error) {
 	if root, err = filepath.EvalSymlinks(root); err != nil { // the mount table knows real paths only
 		return nil, fmt.Errorf("local root: %w", err)
 	}
-	base, err := findBase(root, opts.Places)
-	if err != nil {
-		return nil, err
-	}
+	base, noUppers := findBase(root, opts.Places)
 	s := &Store{
-		root: root, base: base, opts: opts, boot: bootID(),
+		root: root, base: base, noUppers: noUppers, opts: opts, boot: bootID(),
 		entries: map[key.Digest]*entry{}, flights: map[key.Digest]*flight{}, mounts: map[*Mount]struct{}{},
 	}
 	for _, dir := range []string{"layers/id", "locks", "mounts"} {
@@ -149,6 +149,14 @@ func (s *Store) warn(format string, args ...any) {
 	if s.opts.Warn != nil {
 		s.opts.Warn(fmt.Sprintf(format, args...))
 	}
+}
+
+// explain says what to do about a full disk; other errors pass as they are.
+func (s *Store) explain(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fault.Errorf(fault.Machine, "%w: the file system of %s is full; larder cache prune makes room, --root chooses another place", err, s.base)
+	}
+	return err
 }
 
 func randomName(n int) string {
