@@ -57,12 +57,18 @@ func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions)
 		}
 	}()
 	o := overlay{lowers: make([]string, 0, len(layers)+1)}
+	// Overlay refuses to stack a directory twice. A layer that comes again further down adds nothing: all that it has,
+	// hides and whites out is there in its upper place.
+	stacked := make(map[string]bool, len(layers))
 	for i := len(layers) - 1; i >= 0; i-- {
 		path, err := s.Dir(ctx, layers[i])
 		if err != nil {
 			return nil, err
 		}
-		o.lowers = append(o.lowers, path)
+		if !stacked[path] {
+			stacked[path] = true
+			o.lowers = append(o.lowers, path)
+		}
 	}
 	if err := os.Mkdir(m.Root, 0o755); err != nil {
 		return nil, err

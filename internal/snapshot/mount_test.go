@@ -131,6 +131,20 @@ func TestMountRootMeta(t *testing.T) {
 	}
 }
 
+// TestSameLayerTwice stacks a layer that is there already, which two steps that do the same make.
+func TestSameLayerTwice(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{})
+	base := image(t, s, "d/gone=gone", "kept=kept")
+	twice := image(t, s, "d/a=a", ".wh.kept", "e/.wh..wh..opq", "e/x=x")
+	between := image(t, s, "d/.wh.a", "kept=again", "e/y=y")
+	m := mount(t, s, layer.Stack(base, twice, between, twice), MountOptions{})
+	for path, want := range map[string]string{"d/gone": "gone", "d/a": "a", "kept": "-", "e/x": "x", "e/y": "-"} {
+		if got := read(t, filepath.Join(m.Root, path)); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+}
+
 func TestTooManyLayers(t *testing.T) {
 	o := overlay{lowers: make([]string, 501)}
 	if err := o.mountAt("/nowhere"); err == nil || !strings.Contains(err.Error(), "501 layers") {
