@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/platforms"
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"larder/internal/fault"
 	"larder/internal/image"
 	"larder/internal/layer"
@@ -44,7 +41,6 @@ type Output struct {
 	Level        *int // of the compression; nil for the default
 	Force        bool // compress base layers anew too
 	DockerTypes  bool // Docker's media types
-	KeepForeign  bool // layers that are marked as not to be distributed keep the mark
 	Annotations  image.Annotations
 	Epoch        *time.Time // source-date-epoch of this output
 	KeepTimes    bool       // rewrite-timestamp=false: SOURCE_DATE_EPOCH leaves the files' times alone
@@ -91,7 +87,7 @@ func ParseOutput(s string) (map[string]string, error) {
 
 // forImages are the fields that every output of an image has.
 var forImages = []string{"name", "oci-mediatypes", "compression", "compression-level", "force-compression", "rewrite-timestamp",
-	"source-date-epoch", "prefer-nondist-layers"}
+	"source-date-epoch"}
 
 var fieldsOf = map[string][]string{
 	Image:     append([]string{"push", "push-by-digest", "registry.insecure", "store"}, forImages...),
@@ -149,7 +145,7 @@ func (o *Output) isImage() bool { return o.Type == Image || o.Type == OCI || o.T
 func (o *Output) set(k, v string) error {
 	flags := map[string]*bool{
 		"push": &o.Push, "push-by-digest": &o.ByDigest, "registry.insecure": &o.Insecure, "store": &o.Store, "tar": &o.AsTar,
-		"force-compression": &o.Force, "prefer-nondist-layers": &o.KeepForeign,
+		"force-compression": &o.Force,
 	}
 	yes := v == ""
 	if f, ok := flags[k]; ok || k == "oci-mediatypes" || k == "rewrite-timestamp" || k == "platform-split" {
@@ -242,37 +238,4 @@ func (o *Output) finish(tags []string) error {
 		o.Dest = "-"
 	}
 	return nil
-}
-
-// EpochOr gives the output's SOURCE_DATE_EPOCH: its own, else the build's, nil without one.
-func (o *Output) EpochOr(build *time.Time) *time.Time {
-	if o.Epoch != nil {
-		return o.Epoch
-	}
-	return build
-}
-
-// LayerOptions say how layers are exported for this output. build is the build's SOURCE_DATE_EPOCH.
-func (o *Output) LayerOptions(build *time.Time) layer.ExportOptions {
-	opt := layer.ExportOptions{Compression: o.Compression, Level: o.Level, ForceCompression: o.Force}
-	if !o.KeepTimes {
-		opt.Epoch = o.EpochOr(build)
-	}
-	return opt
-}
-
-// PlatformDirs gives the directory of each platform's files in an output of several: "linux_amd64". A single platform's
-// files go to the top, unless platform-split says otherwise.
-func (o *Output) PlatformDirs(list []ocispecs.Platform) []string {
-	out := make([]string, len(list))
-	split := len(list) > 1
-	if o.Split != nil {
-		split = *o.Split
-	}
-	if split {
-		for i, p := range list {
-			out[i] = strings.ReplaceAll(platforms.FormatAll(p), "/", "_")
-		}
-	}
-	return out
 }

@@ -7,9 +7,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
-
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/fault"
 	"larder/internal/layer"
@@ -53,13 +50,6 @@ func TestParse(t *testing.T) {
 		o.Compression != layer.Zstd || *o.Level != 19 || !o.Force || o.Epoch.Unix() != 5 {
 		t.Errorf("%+v", o)
 	}
-	build := time.Unix(9, 0)
-	if opt := o.LayerOptions(&build); opt.Epoch.Unix() != 5 || opt.Compression != layer.Zstd {
-		t.Errorf("%+v", opt)
-	}
-	if opt := get("type=image,rewrite-timestamp=false").LayerOptions(&build); opt.Epoch != nil {
-		t.Errorf("%+v", opt)
-	}
 	if o := get("type=oci"); o.Dest != "-" || !o.AsTar {
 		t.Errorf("%+v", o)
 	}
@@ -68,12 +58,6 @@ func TestParse(t *testing.T) {
 	}
 	if o := get("type=image,push=true,push-by-digest=true,name=localhost:5000/a:v"); o.Names[0] != "localhost:5000/a" {
 		t.Errorf("%+v", o)
-	}
-	two := []ocispecs.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm", Variant: "v7"}}
-	for s, want := range map[string][]string{"type=tar": {"linux_amd64", "linux_arm_v7"}, "type=tar,platform-split=false": {"", ""}} {
-		if got := get(s).PlatformDirs(two); !reflect.DeepEqual(got, want) {
-			t.Error(s, got)
-		}
 	}
 	for s, want := range map[string]string{
 		"type=weird":                                 "not known",

@@ -172,7 +172,7 @@ func assembleOne(p Part, blobs []*layer.Blob, opt Options) (*Manifest, error) {
 		if d.MediaType, err = layerType(d.MediaType, opt.Docker); err != nil {
 			return nil, err
 		}
-		d.Annotations = layerAnnotations(d.Annotations, opt.Docker)
+		d.Annotations, d.URLs = layerAnnotations(d.Annotations, opt.Docker), nil
 		m.LayerDescs = append(m.LayerDescs, d)
 	}
 	doc := ocispecs.Manifest{

@@ -23,30 +23,32 @@ const (
 	ociNondistZstd = ociNondist + "+zstd"
 )
 
-// layerTypes pairs OCI's names of layers with Docker's.
-var layerTypes = [][2]string{
-	{ocispecs.MediaTypeImageLayer, dockerLayer},
-	{ocispecs.MediaTypeImageLayerGzip, dockerLayerGzip},
-	{ocispecs.MediaTypeImageLayerZstd, dockerLayerZstd},
-	{ociNondist, dockerForeign},
-	{ociNondistGzip, foreignGzip},
+// layerTypes pairs OCI's names of layers with Docker's. Layers that were marked as not to be distributed lose the mark, as
+// with BuildKit: what an image needs is pushed with it.
+var layerTypes = map[string][2]string{
+	ocispecs.MediaTypeImageLayer:     {ocispecs.MediaTypeImageLayer, dockerLayer},
+	ocispecs.MediaTypeImageLayerGzip: {ocispecs.MediaTypeImageLayerGzip, dockerLayerGzip},
+	ocispecs.MediaTypeImageLayerZstd: {ocispecs.MediaTypeImageLayerZstd, dockerLayerZstd},
+	dockerLayer:                      {ocispecs.MediaTypeImageLayer, dockerLayer},
+	dockerLayerGzip:                  {ocispecs.MediaTypeImageLayerGzip, dockerLayerGzip},
+	dockerLayerZstd:                  {ocispecs.MediaTypeImageLayerZstd, dockerLayerZstd},
+	ociNondist:                       {ocispecs.MediaTypeImageLayer, dockerLayer},
+	ociNondistGzip:                   {ocispecs.MediaTypeImageLayerGzip, dockerLayerGzip},
+	ociNondistZstd:                   {ocispecs.MediaTypeImageLayerZstd, dockerLayerZstd},
+	dockerForeign:                    {ocispecs.MediaTypeImageLayer, dockerLayer},
+	foreignGzip:                      {ocispecs.MediaTypeImageLayerGzip, dockerLayerGzip},
 }
 
 // layerType names a layer's media type in the format that the image has.
 func layerType(mt string, docker bool) (string, error) {
-	for _, pair := range layerTypes {
-		if mt != pair[0] && mt != pair[1] {
-			continue
-		}
-		if docker {
-			return pair[1], nil
-		}
-		return pair[0], nil
+	pair, ok := layerTypes[mt]
+	if !ok {
+		return "", fmt.Errorf("a layer of type %.100q does not go into an image manifest", mt)
 	}
-	if mt == ociNondistZstd && !docker {
-		return mt, nil
+	if docker {
+		return pair[1], nil
 	}
-	return "", fmt.Errorf("a layer of type %.100q does not go into an image manifest", mt)
+	return pair[0], nil
 }
 
 // layerAnnotations drops what is only meant for the store that a descriptor was in.

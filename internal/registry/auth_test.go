@@ -166,3 +166,28 @@ func TestDockerConfig(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStaleToken: a registry that stops taking a token and does not say why.
+func TestStaleToken(t *testing.T) {
+	reg := newHarness(t)
+	var valid atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{"token": fmt.Sprint("tok-", valid.Load())})
+	}))
+	defer srv.Close()
+	reg.Fault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Header.Get("Authorization") != fmt.Sprint("Bearer tok-", valid.Load()) {
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q,service="reg"`, srv.URL))
+			w.WriteHeader(401)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	c := client(t, Config{})
+	r := ref(t, reg.Host+"/app:v1")
+	pushImage(t, c, r, random(100))
+	valid.Add(1)
+	if _, err := c.Resolve(context.Background(), r); err != nil {
+		t.Error(err)
+	}
+}

@@ -49,6 +49,7 @@ type blobReader struct {
 	e       *endpoint
 	body    io.ReadCloser
 	stop    context.CancelFunc // ends the current connection
+	stall   *time.Timer        // calls stop
 	off     int64
 	resumes int
 	err     error
@@ -88,6 +89,8 @@ func (r *blobReader) open() error {
 		return damaged(e, "%d bytes for blob %s, of which %d are missing", n, r.desc.Digest, rest)
 	}
 	r.e, r.body, r.stop = e, resp.Body, stop
+	r.stall = time.AfterFunc(maxStall, stop)
+	r.stall.Stop()
 	if skip > 0 {
 		if _, err := io.CopyN(io.Discard, r.body, skip); err != nil {
 			r.shut()
@@ -146,10 +149,9 @@ func (r *blobReader) read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, io.EOF
 	}
-	stalled := false
-	t := time.AfterFunc(maxStall, r.stop)
+	r.stall.Reset(maxStall)
 	n, err := r.body.Read(p)
-	stalled = !t.Stop()
+	stalled := !r.stall.Stop()
 	r.verify.Write(p[:n])
 	r.off += int64(n)
 	if err == io.EOF && r.off < r.desc.Size {

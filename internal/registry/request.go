@@ -186,6 +186,12 @@ func (c *Client) signedIn(ctx context.Context, e *endpoint, repo string, q call)
 		if resp.StatusCode != http.StatusUnauthorized || len(rounds) > 2 || q.abs != nil && q.abs.Host != e.host {
 			return resp, nil
 		}
+		if len(rounds) == 1 && resp.Request.Header.Get("Authorization") != "" {
+			// The token was good once. Not every registry says that it has expired, and containerd keeps one without a
+			// stated end for ever.
+			e.forget(auth)
+			auth = e.authorizer()
+		}
 		if err := auth.AddResponses(ctx, rounds); err != nil {
 			if errdefs.IsNotImplemented(err) {
 				return resp, nil
