@@ -44,8 +44,8 @@ func newRoot() *node {
 	return &node{inode: &inode{kind: "dir", mode: 0o755}, children: map[string]*node{}, layer: -1}
 }
 
-// applyLayer changes root as the layer says. It is stricter than a runtime: an entry whose parent is missing, or is not a
-// directory, is an error, since what becomes of such an entry depends on who unpacks it.
+// applyLayer changes root as the layer says. A parent that no layer has an entry for is a plain directory, as runtimes make
+// it. An entry whose parent is not a directory is an error: what becomes of it depends on who unpacks it.
 func applyLayer(root *node, number int, tr *tar.Reader) error {
 	for {
 		h, err := tr.Next()
@@ -152,21 +152,26 @@ func readInode(h *tar.Header, content io.Reader) (*inode, error) {
 
 func lookupParent(root *node, name string) (*node, string, error) {
 	dir, base := path.Split(name)
-	parent, err := lookup(root, strings.TrimSuffix(dir, "/"))
-	if err != nil {
-		return nil, "", err
-	}
-	if parent.kind != "dir" {
-		return nil, "", fmt.Errorf("its parent is not a directory but a %s", parent.kind)
+	parent := root
+	for _, part := range strings.Split(strings.TrimSuffix(dir, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		child, ok := parent.children[part]
+		if !ok {
+			child = newRoot()
+			parent.children[part] = child
+		}
+		if child.kind != "dir" {
+			return nil, "", fmt.Errorf("its parent %q is not a directory but a %s", part, child.kind)
+		}
+		parent = child
 	}
 	return parent, base, nil
 }
 
 func lookup(root *node, name string) (*node, error) {
 	n := root
-	if name == "" {
-		return n, nil
-	}
 	for _, part := range strings.Split(name, "/") {
 		child, ok := n.children[part]
 		if !ok {

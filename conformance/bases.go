@@ -34,6 +34,7 @@ func (r *registry) addBases(busybox string) error {
 		add  func(busybox string) (ocispecs.Descriptor, error)
 	}{
 		{"plain", r.addPlain}, {"odd", r.addOdd}, {"rich", r.addRich}, {"onbuild", r.addOnBuild}, {"multi", r.addMulti}, {"files", r.addFiles},
+		{"implied", r.addImplied},
 	} {
 		d, err := b.add(busybox)
 		if err != nil {
@@ -115,6 +116,7 @@ func (r *registry) addOdd(busybox string) (ocispecs.Descriptor, error) {
 	second := newTarLayer().dir("data", 0o2775)
 	second.file("data/one", 0o640, "three names\n")
 	second.add(tar.Header{Typeflag: tar.TypeLink, Name: "data/two", Linkname: "data/one", Mode: 0o640}, "")
+	second.dir("data/keep", 0o700)
 	second.add(tar.Header{Typeflag: tar.TypeLink, Name: "data/keep/three", Linkname: "data/one", Mode: 0o640}, "")
 	second.add(tar.Header{Typeflag: tar.TypeReg, Name: "data/attr", Mode: 0o644,
 		PAXRecords: map[string]string{paxXattr + "user.note": "kept", paxXattr + "user.empty": ""}}, "attributes\n")
@@ -223,4 +225,12 @@ func (r *registry) addFiles(string) (ocispecs.Descriptor, error) {
 	l.add(tar.Header{Typeflag: tar.TypeChar, Name: "tree/zero", Mode: 0o666, Devmajor: 1, Devminor: 5}, "")
 	l.add(tar.Header{Typeflag: tar.TypeFifo, Name: "tree/pipe", Mode: 0o640}, "")
 	return r.image(ociForm, []*tarLayer{l}, plainConfig(ocispecs.ImageConfig{}))
+}
+
+// addImplied makes a base whose upper layer has entries without their parents: one that a lower layer has, one that is new.
+func (r *registry) addImplied(busybox string) (ocispecs.Descriptor, error) {
+	lower := skeleton(busybox, "bin", plainPasswd, plainGroup)
+	lower.add(tar.Header{Typeflag: tar.TypeDir, Name: "own/", Mode: 0o2750, Uid: 5, Gid: 6}, "").dir("own/sticky", 0o1777)
+	upper := newTarLayer().file("own/sticky/f", 0o644, "f\n").file("new/deep/f", 0o644, "f\n").file("own/.wh.nothing", 0, "")
+	return r.image(ociForm, []*tarLayer{lower, upper}, plainConfig(defaultConfig()))
 }
