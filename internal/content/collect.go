@@ -135,6 +135,21 @@ func (s *Store) sweepTmp() {
 	}
 }
 
+// sweepLeases removes the leases of processes that were killed, unless somebody is taking one just now.
+func (s *Store) sweepLeases() {
+	f, err := os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		entries, _ := os.ReadDir(s.path("leases"))
+		for _, e := range entries {
+			abandoned(s.path("leases", e.Name()))
+		}
+	}
+}
+
 // sweepOldBoots drops blobs that were never synced before the machine went down: nobody may believe them.
 func (s *Store) sweepOldBoots() {
 	if !s.bootKnown {

@@ -52,6 +52,7 @@ func Open(dir string) (*Store, error) {
 	s.lease.store = s
 	s.sweepTmp()
 	s.sweepOldBoots()
+	s.sweepLeases()
 	return s, nil
 }
 
@@ -106,6 +107,20 @@ func (s *Store) Stat(dgst digest.Digest) (Info, error) {
 	}
 	touch(f.Name(), st)
 	return Info{Digest: dgst, Size: st.Size(), Used: st.ModTime()}, nil
+}
+
+// Has is Stat for those who only look round: it takes no lease, so the answer may be out of date at once.
+func (s *Store) Has(dgst digest.Digest) bool {
+	d, err := key.FromOCI(dgst)
+	if err != nil {
+		return false
+	}
+	for _, p := range []string{s.durablePath(d), s.freshPath(d), s.durablePath(d)} {
+		if _, err := os.Stat(p); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func touch(path string, st os.FileInfo) {

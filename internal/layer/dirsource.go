@@ -24,6 +24,7 @@ type dirSource struct {
 
 	mu    sync.Mutex
 	paths map[key.Digest]place
+	top   *os.File // dir; closed when the source is no longer in use
 }
 
 // place is a path in two parts, both of which exist already: one string per directory, one per name.
@@ -38,12 +39,7 @@ func (s *dirSource) Open(_ context.Context, d key.Digest, size int64) (io.ReadCl
 		return nil, fmt.Errorf("%s: %w", d, ErrNoContent)
 	}
 	rel := joinRel(p.dir, p.name)
-	root, err := unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %v: %w", s.dir, err, ErrNoContent)
-	}
-	defer unix.Close(root)
-	fd, err := openBeneath(root, rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := openBeneath(int(s.top.Fd()), rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %v: %w", joinRel(s.dir, rel), err, ErrNoContent)
 	}
@@ -59,11 +55,16 @@ func (s *dirSource) find(d key.Digest) (place, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.paths == nil {
+		top, err := os.OpenFile(s.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return place{}, false, fmt.Errorf("%w: %w", err, ErrNoContent)
+		}
 		paths := map[key.Digest]place{}
 		if err := indexContents(paths, "", s.root); err != nil {
+			top.Close()
 			return place{}, false, err
 		}
-		s.paths = paths
+		s.paths, s.top = paths, top
 	}
 	p, ok := s.paths[d]
 	return p, ok, nil

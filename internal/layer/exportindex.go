@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -86,6 +87,33 @@ func writeIndex(store *content.Store, id key.Digest, e indexEntry) (*Blob, error
 		return nil, fmt.Errorf("index blob: %w", err)
 	}
 	return e.blob(), nil
+}
+
+// PruneIndex forgets the blobs that the store has no longer, and what interrupted writers left: for after a collection.
+func PruneIndex(store *content.Store) error {
+	root := filepath.Join(store.Dir(), "index")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		var e indexEntry
+		b, err := os.ReadFile(path)
+		switch {
+		case err != nil:
+			return err
+		case json.Unmarshal(b, &e) == nil && store.Has(e.Descriptor.Digest):
+			return nil
+		}
+		// A writer links its file within moments of making it.
+		if st, err := d.Info(); err != nil || time.Since(st.ModTime()) < time.Minute {
+			return nil
+		}
+		return os.Remove(path)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another process prunes too, or there is no index
+	}
+	return err
 }
 
 // Frames tells where a blob that Export gave for l under these options can be read from, in order; none for a blob that

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,9 @@ type unpacker struct {
 const maxTarBytes = 1 << 42
 
 func (u *unpacker) entries(ctx context.Context, r io.Reader) error {
+	if _, ok := r.(*pump); !ok {
+		r = bufio.NewReaderSize(r, 64<<10) // headers are read 512 bytes at a time
+	}
 	tr := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {
