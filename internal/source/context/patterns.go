@@ -22,8 +22,9 @@ type guard struct{ head, tail string }
 // standing is what a list said of a directory.
 type standing struct {
 	info    patternmatcher.MatchInfo
-	touched bool // some pattern may have matched the directory or one above it; else info is the zero value
+	touched bool // some pattern may have matched the directory or one above it; else info holds no match
 	settled bool // everything below matches
+	known   bool // info is that of a call of the matcher
 }
 
 // newPatternList prepares a list; roots come from its exceptions or from its other patterns.
@@ -57,17 +58,16 @@ func (l *patternList) match(path string, parent standing, out *standing) (bool, 
 		*out = parent
 		return true, nil
 	}
-	if !parent.touched && !l.possible(path) {
-		// No pattern matches, and exceptions are only asked about what a pattern before them matched. The zero info
-		// makes the matcher look at parents itself, which no pattern matches either.
-		*out = standing{}
+	possible := parent.touched || l.possible(path)
+	if !possible && (parent.known || !l.excepted) {
+		// No pattern matches, and exceptions are only asked about what a pattern before them has matched.
+		*out = standing{info: parent.info, known: parent.known}
 		return false, nil
 	}
+	// Without an info the matcher asks of each directory above whether it matches. Where there are exceptions that is
+	// something else than an info of no match: they would count although nothing was there to except.
 	ok, info, err := l.matcher.MatchesUsingParentResults(path, parent.info)
-	*out = standing{info: info, touched: ok || l.excepted, settled: ok && !l.excepted}
-	if !out.touched {
-		out.info = patternmatcher.MatchInfo{}
-	}
+	*out = standing{info: info, touched: possible && (ok || l.excepted), settled: ok && !l.excepted, known: true}
 	return ok, err
 }
 
@@ -94,13 +94,21 @@ func (l *patternList) ruledOut(dir string) bool {
 	return true
 }
 
-// guardOf takes the literal start and end of a pattern: ASCII only, since the matcher takes all broken UTF-8 for the same, and up
-// to the first and from the last character that means something in a pattern or, unescaped, in a regular expression.
+// guardOf takes the literal start and end of a pattern. They are ASCII only, since the matcher takes all broken UTF-8 for
+// the same, and end where a character means something to patterns or, as "^" does, slips through unescaped into the regular
+// expression that the matcher makes. Of those "|", "{" and "}" change what stands before them, and a backslash what
+// stands behind it.
 func guardOf(pattern string) guard {
-	special := func(c byte) bool { return c >= 0x80 || strings.IndexByte(`*?[]\^`, c) >= 0 }
 	var g guard
+	if strings.ContainsAny(pattern, "|{}") {
+		return g
+	}
+	special := func(c byte) bool { return c >= 0x80 || strings.IndexByte(`*?[]\^`, c) >= 0 }
 	for len(g.head) < len(pattern) && !special(pattern[len(g.head)]) {
 		g.head = pattern[:len(g.head)+1]
+	}
+	if strings.Contains(pattern, `\`) {
+		return g
 	}
 	for n := 1; n <= len(pattern) && !special(pattern[len(pattern)-n]); n++ {
 		g.tail = pattern[len(pattern)-n:]
