@@ -35,6 +35,7 @@ func (s *Local) Usage(ctx context.Context) ([]Usage, error) {
 	if err != nil {
 		return nil, err
 	}
+	locks := flock.List()
 	for _, k := range keys {
 		dir := filepath.Join(s.dir, k.Name())
 		numbers, err := slots(dir)
@@ -48,11 +49,7 @@ func (s *Local) Usage(ctx context.Context) ([]Usage, error) {
 			if u.Size, u.Files, err = measure(ctx, filepath.Join(slot, "data")); err != nil {
 				return nil, err
 			}
-			lock, err := flock.TryDir(slot, flock.Exclusive)
-			if err == nil {
-				lock.Unlock()
-			}
-			u.InUse = errors.Is(err, flock.ErrBusy)
+			u.InUse = locks.Held(slot)
 			out = append(out, u)
 		}
 	}

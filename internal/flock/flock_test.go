@@ -21,6 +21,9 @@ func TestModes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !List().Held(path) {
+			t.Errorf("%v: not listed", c)
+		}
 		b, err := Try(path, c.asked)
 		if c.busy != errors.Is(err, ErrBusy) {
 			t.Errorf("%v: got %v", c, err)
@@ -30,6 +33,9 @@ func TestModes(t *testing.T) {
 		}
 		if err := a.Unlock(); err != nil {
 			t.Error(err)
+		}
+		if List().Held(path) {
+			t.Errorf("%v: still listed", c)
 		}
 	}
 }

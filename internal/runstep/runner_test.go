@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/cachemount"
+	"larder/internal/fault"
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/runtime"
@@ -302,6 +304,82 @@ func TestStepFails(t *testing.T) {
 	}
 	if p.out.String() != "no\n" {
 		t.Errorf("got %q", &p.out)
+	}
+}
+
+func TestUnknownUser(t *testing.T) {
+	p := newPlace(t, Options{})
+	for user, want := range map[string]string{"nobody-knows": "nobody-knows", "root:nobody-knows": "nobody-knows"} {
+		o := op("true")
+		o.Meta.User = user
+		if _, err := p.run(o, p.busybox()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", user, err)
+		} else {
+			t.Log(err)
+		}
+	}
+}
+
+func TestNoRuntime(t *testing.T) {
+	p := newPlace(t, Options{})
+	p.runner = New(p.store, cachemount.Open(filepath.Join(p.root, "cachemounts")), Options{Runtime: "no-such-runtime"})
+	if _, err := p.run(op("true"), p.busybox()); fault.Of(err) != fault.Machine || !strings.Contains(err.Error(), "no-such-runtime") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAtOnce runs many steps at a time.
+func TestAtOnce(t *testing.T) {
+	p := newPlace(t, Options{})
+	base := p.busybox()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			var out bytes.Buffer
+			script := fmt.Sprintf("echo %d > /n; cat /n; mkdir -p /d%d", i%4, i%4)
+			res, err := p.runner.Run(t.Context(), Step{Op: op(script), Inputs: inputs(base), Stdout: &out, Stderr: &out})
+			if err != nil {
+				t.Errorf("%v: %s", err, &out)
+				return
+			}
+			if want := fmt.Sprintln(i % 4); out.String() != want {
+				t.Errorf("got %q", &out)
+			}
+			if l := listing(t, res.Outputs[0].Layers[0]); !strings.Contains(l, fmt.Sprintf("d%d ", i%4)) {
+				t.Errorf("got %s", l)
+			}
+		})
+	}
+	wg.Wait()
+	if list, _ := filepath.Glob(p.root + "/layers/*/fs"); len(list) != 5 {
+		t.Errorf("layers: %s", list)
+	}
+}
+
+// TestCancelled cancels a step with background processes.
+func TestCancelled(t *testing.T) {
+	for _, rt := range []string{"runc", "crun"} {
+		p := newPlace(t, Options{Runtime: rt})
+		base := p.busybox()
+		word := fmt.Sprintf("1000.%d", time.Now().UnixNano())
+		ctx, cancel := context.WithCancel(t.Context())
+		out, in := io.Pipe()
+		go func() {
+			io.ReadFull(out, make([]byte, 2))
+			cancel()
+			io.Copy(io.Discard, out)
+		}()
+		_, err := p.runner.Run(ctx, Step{Op: op("sleep " + word + " & echo x > /x; echo; echo; sleep " + word), Inputs: inputs(base), Stdout: in, Stderr: in})
+		in.Close()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v", rt, err)
+		}
+		if left := running(t, word); len(left) > 0 {
+			t.Errorf("%s: left running: %s", rt, left)
+		}
+		if m, _ := filepath.Glob(p.root + "/mounts/*/m*"); len(m) > 0 {
+			t.Errorf("%s: left: %s", rt, m)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ func (s *Store) Usage(ctx context.Context) ([]Usage, error) {
 	if err != nil {
 		return nil, err
 	}
+	locks := flock.List()
 	var out []Usage
 	for _, e := range list {
 		if ctx.Err() != nil {
@@ -53,11 +54,7 @@ func (s *Store) Usage(ctx context.Context) ([]Usage, error) {
 			continue
 		}
 		u := Usage{Identity: m.Identity, Pinned: m.Pinned, Size: m.Size, Files: m.Files, Created: m.Created, LastUsed: fi.ModTime()}
-		lock, err := flock.TryDir(path, flock.Exclusive)
-		if err == nil {
-			lock.Unlock()
-		}
-		u.InUse = errors.Is(err, flock.ErrBusy)
+		u.InUse = locks.Held(path)
 		out = append(out, u)
 	}
 	slices.SortFunc(out, func(a, b Usage) int { return a.LastUsed.Compare(b.LastUsed) })

@@ -57,7 +57,7 @@ func (e *entry) close() error {
 }
 
 // smallTree is the size up to which an encoded tree is kept in memory rather than read through an open file.
-const smallTree = 256 << 10
+const smallTree = 64 << 10
 
 // loadTree opens the layer's tree and compares all its bytes with what was written: a megabyte for ten thousand files,
 // and a damaged one is found before anybody relies on the layer.
@@ -148,7 +148,7 @@ func (s *Store) open(short string) (*entry, error) {
 	dir := filepath.Join(s.base, "layers", short)
 	lock, err := flock.TryDir(dir, flock.Shared)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrBusy) {
-		return nil, nil
+		return nil, nil // deleted, or the collector holds it, which means the same
 	}
 	if err != nil {
 		return nil, err

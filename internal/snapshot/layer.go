@@ -144,7 +144,7 @@ func (s *Store) ensure(ctx context.Context, l *layer.Layer) (*entry, error) {
 			return f.e, nil
 		}
 		// It may have failed because the one who made it was cancelled; another failure will show again.
-		if !errors.Is(f.err, context.Canceled) {
+		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
 			return nil, f.err
 		}
 	}

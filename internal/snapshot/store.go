@@ -85,7 +85,8 @@ func Open(root string, opts Options) (*Store, error) {
 	}
 	// The lock is there before the directory and goes after it, so a directory whose lock can be had has no owner.
 	s.proc = filepath.Join(base, "mounts", randomName(8))
-	if s.procLock, err = flock.Try(s.proc+".lock", flock.Exclusive); err != nil {
+	// (Another process that cleans up may be looking at the file this very moment, hence not Try.)
+	if s.procLock, err = flock.Acquire(context.Background(), s.proc+".lock", flock.Exclusive); err != nil {
 		return nil, fmt.Errorf("local root: %w", err)
 	}
 	if err := os.Mkdir(s.proc, 0o711); err != nil {
