@@ -16,8 +16,9 @@ import (
 // origin gives the file system of an index to read from.
 func (r *run) origin(ctx context.Context, index int, above []int) (origin, error) {
 	switch j := index - len(r.inputs); {
-	case index < 0:
-		return origin{root: tree.Empty()}, nil
+	case index < 0 || j < 0 && r.inputs[index] == nil:
+		empty := tree.Empty()
+		return origin{root: empty.WithMeta(tree.Meta{Mode: empty.Mode, MTime: r.now})}, nil
 	case j < 0:
 		st := r.inputs[index]
 		root, err := st.Merged(ctx)

@@ -43,7 +43,9 @@ func (r *run) owner(ctx context.Context, opt *pb.ChownOpt, above []int) (owner, 
 			if err != nil {
 				return owner{}, err
 			}
-			o.gid = found.GID
+			if found.Found {
+				o.gid = found.GID
+			}
 		case *pb.UserOpt_ByID:
 			o.gid = g.ByID
 		}
@@ -122,7 +124,7 @@ func (r *run) lookUp(ctx context.Context, from origin, o *Owner) error {
 			return fmt.Errorf("%s has a number that is none: %d", name, id)
 		}
 	}
-	o.UID, o.GID = uint32(ids[0]), uint32(ids[1])
+	o.Found, o.UID, o.GID = true, uint32(ids[0]), uint32(ids[1])
 	return nil
 }
 

@@ -34,12 +34,13 @@ type Probe struct {
 	Names  []string
 }
 
-// Owner is the answer to a user's or group's name, from /etc/passwd or /etc/group of an input. A name that is not there is
-// root, as for BuildKit.
+// Owner is the answer to a user's or group's name, from /etc/passwd or /etc/group of an input. As for BuildKit, a user that is
+// not found is root, and a group that is not found is the user's.
 type Owner struct {
 	Input    int
 	Group    bool
 	Name     string
+	Found    bool
 	UID, GID uint32 // GID alone for a group
 }
 
@@ -57,7 +58,7 @@ func (r *Resolution) Digest() key.Digest {
 	}
 	h.Uint(uint64(len(r.Owners)))
 	for _, o := range r.Owners {
-		h.Int(int64(o.Input)).Bool(o.Group).Str(o.Name).Uint(uint64(o.UID)).Uint(uint64(o.GID))
+		h.Int(int64(o.Input)).Bool(o.Group).Str(o.Name).Bool(o.Found).Uint(uint64(o.UID)).Uint(uint64(o.GID))
 	}
 	return h.Sum()
 }

@@ -56,6 +56,8 @@ func symlink(w *work, a *pb.FileActionSymlink, who owner) error {
 	return nil
 }
 
+var errNotRegular = errors.New("not a regular file")
+
 func (r *run) mkfile(w *work, a *pb.FileActionMkFile, who owner) error {
 	top := w.top()
 	p, err := top.rooted(a.Path)
@@ -67,7 +69,7 @@ func (r *run) mkfile(w *work, a *pb.FileActionMkFile, who owner) error {
 	case err == nil && ino.Kind == tree.Dir:
 		return fail("open", p, syscall.EISDIR)
 	case err == nil && ino.Kind != tree.File:
-		return fmt.Errorf("open %s: not a regular file", p)
+		return fmt.Errorf("open %s: %w", p, errNotRegular)
 	case err == nil: // written to as it is: its mode stays
 		ino.changed = true
 		ino.MTime = w.now
