@@ -359,7 +359,7 @@ func TestAtOnce(t *testing.T) {
 // TestCancelled cancels a step with background processes.
 func TestCancelled(t *testing.T) {
 	for _, rt := range []string{"runc", "crun"} {
-		p := newPlace(t, Options{Runtime: rt})
+		p := openPlace(t, filepath.Join(t.TempDir(), "a:b,c"), Options{Runtime: rt})
 		base := p.busybox()
 		word := fmt.Sprintf("1000.%d", time.Now().UnixNano())
 		ctx, cancel := context.WithCancel(t.Context())

@@ -70,13 +70,17 @@ func (e *Executor) adapt(cmd *exec.Cmd) (done bool) {
 	cmd.Args[0] = e.rt.Path
 	cmd.Env = runtimeEnv()
 	sub, id := subcommand(cmd.Args)
+	if i := slices.Index(cmd.Args, "--log"); i > 0 && i+1 < len(cmd.Args) {
+		cmd.Args[i+1] = e.logFile(id)
+		if e.rt.Name == "crun" {
+			// Without the word it takes what stands before a colon in the path for the kind of log.
+			cmd.Args[i+1] = "file:" + e.logFile(id)
+		}
+	}
 	switch sub {
 	case "run":
 		// Without --keep the runtime deletes the container as soon as it ended.
 		cmd.Args = slices.DeleteFunc(cmd.Args, func(a string) bool { return a == "--keep" })
-		if i := slices.Index(cmd.Args, "--log"); i > 0 && i+1 < len(cmd.Args) {
-			cmd.Args[i+1] = e.logFile(id)
-		}
 		if e.rt.Name == "crun" {
 			lowerSpecVersion(filepath.Join(e.root(), id, "config.json"))
 		}
