@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"larder/internal/build"
+	"larder/internal/export"
 	"larder/internal/fault"
 	"larder/internal/progress"
 )
@@ -183,12 +184,12 @@ func (f *buildFlags) finish(e *env, res *build.Result) error {
 		fmt.Fprint(e.out, res.Text)
 	}
 	if f.iidFile != "" && res.ID != "" {
-		if err := os.WriteFile(f.iidFile, []byte(res.ID), 0o644); err != nil {
+		if err := export.WriteFile(f.iidFile, []byte(res.ID)); err != nil {
 			return fmt.Errorf("--iidfile: %w", err)
 		}
 	}
 	if f.metadataFile != "" {
-		if err := os.WriteFile(f.metadataFile, res.MetadataJSON(), 0o644); err != nil {
+		if err := export.WriteFile(f.metadataFile, res.MetadataJSON()); err != nil {
 			return fmt.Errorf("--metadata-file: %w", err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"larder/internal/export"
 	"larder/internal/fault"
 )
 
@@ -26,6 +27,7 @@ type env struct {
 
 // Main runs one command and gives the exit code of the process.
 func Main(args []string, in io.Reader, out io.Writer, stderr *os.File) int {
+	export.TakeUmask(0o022)
 	e := &env{in: in, out: out, err: stderr}
 	root := newRoot(e)
 	root.SetArgs(args)

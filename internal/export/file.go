@@ -40,6 +40,19 @@ func CreateFile(path string) (*File, error) {
 	return &File{File: f, path: path}, nil
 }
 
+// WriteFile writes a whole file by way of CreateFile.
+func WriteFile(path string, b []byte) error {
+	f, err := CreateFile(path)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
 // Commit makes the file visible.
 func (f *File) Commit() error {
 	if f.path == "" {
