@@ -34,7 +34,7 @@ func (p place) lstat(name string) (*inode, error) { return tree.Lstat(p, name) }
 func (p place) stat(name string) (*inode, error)  { return tree.Stat(p, name) }
 
 // rooted resolves every link of a path inside the place.
-func (p place) rooted(name string) (string, error) { return tree.Rooted(p, path.Join("/", name)) }
+func (p place) rooted(name string) (string, error) { return tree.Rooted(p, name) }
 
 func fail(op, name string, errno syscall.Errno) error {
 	return &fs.PathError{Op: op, Path: name, Err: errno}

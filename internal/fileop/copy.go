@@ -28,7 +28,7 @@ func (r *run) doCopy(ctx context.Context, w *work, a *pb.FileActionCopy, from or
 	to := w.top()
 	dest := cleanPath(a.Dest)
 	if !a.CreateDestPath {
-		p, err := to.rooted(a.Dest)
+		p, err := to.rooted(path.Join("/", a.Dest))
 		if err != nil {
 			return err
 		}

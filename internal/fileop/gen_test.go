@@ -184,7 +184,7 @@ func (g *gen) archive() *tree.Node {
 }
 
 func (g *gen) path(label string) string {
-	return pick(g, label, "/", "/a", "/a/", "/a/.", "/b", "/b/c", "/a/b/", "/l", "/l/x", "/l/l/", "a/b", "./c", "/b/../c", "/e.txt", "/e.txt/x",
+	return pick(g, label, "/", "/a", "/a/", "/a/.", "/b", "/b/c", "/a/b/", "/l", "/l/x", "/l/l/", "a/b", "./c", "/b/../c", "/l/../n", "/e.txt", "/e.txt/x",
 		"/n", "/n/m/", "/n/m/o", "/c/e.txt", "/.", "b/", "/a/l/")
 }
 

@@ -40,7 +40,7 @@ func mkdir(w *work, a *pb.FileActionMkDir, who owner) error {
 
 func symlink(w *work, a *pb.FileActionSymlink, who owner) error {
 	top := w.top()
-	p, err := top.rooted(a.Newpath)
+	p, err := top.rooted(path.Join("/", a.Newpath))
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ var errNotRegular = errors.New("not a regular file")
 
 func (r *run) mkfile(w *work, a *pb.FileActionMkFile, who owner) error {
 	top := w.top()
-	p, err := top.rooted(a.Path)
+	p, err := top.rooted(path.Join("/", a.Path))
 	if err != nil {
 		return err
 	}

@@ -143,14 +143,11 @@ func (t nodeNames) Inspect(n *Node) (Kind, string) { return n.Kind, n.Link }
 // directory, and one of more than 255 links, is an *fs.PathError.
 func Resolve(root *Node, name string, followLast bool) (clean string, n *Node, err error) {
 	names := nodeNames{root}
-	name = path.Join("/", name)
-	if followLast {
+	dir, base := path.Split(strings.TrimRight(name, "/"))
+	if followLast || base == "" || base == "." || base == ".." {
 		clean, err = Rooted(names, name)
-	} else {
-		dir, base := path.Split(name)
-		if clean, err = Rooted(names, dir); err == nil {
-			clean = path.Join(clean, base)
-		}
+	} else if clean, err = Rooted(names, dir); err == nil {
+		clean = path.Join(clean, base)
 	}
 	if err != nil {
 		return "", nil, err
