@@ -81,7 +81,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// checkFrames unpacks a blob from each of its frames on.
+// checkFrames unpacks a piece from each of a blob's frames on.
 func checkFrames(t *testing.T, l *Layer, store *content.Store, opt ExportOptions, blob *Blob, plain []byte) {
 	t.Helper()
 	frames, err := Frames(l, store, opt)
@@ -101,10 +101,12 @@ func checkFrames(t *testing.T, l *Layer, store *content.Store, opt ExportOptions
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := io.ReadAll(dec)
+		want := plain[f.Tar:min(int(f.Tar)+300_000, len(plain))]
+		got := make([]byte, len(want))
+		_, err = io.ReadFull(dec, got)
 		dec.Close()
-		if err != nil || !bytes.Equal(got, plain[f.Tar:]) {
-			t.Fatalf("frame %+v: %v, %d bytes, want %d", f, err, len(got), len(plain)-int(f.Tar))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("frame %+v: %v", f, err)
 		}
 	}
 }

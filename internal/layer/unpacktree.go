@@ -34,29 +34,36 @@ func newUdir(meta tree.Meta) *udir { return &udir{meta: meta, entries: map[strin
 // maxHops is how many links a path may go through, as in the kernel's own walk (where it is 40) but more generous.
 const maxHops = 255
 
-// parent walks to a directory of the layer, making what is missing on the way, and gives its true path. Links are followed
-// inside the layer: absolute ones start at its root, and ".." stops there.
+// parent walks to a directory of the layer and gives its true path, making what is missing of it. Links are followed inside
+// the layer: absolute ones start at its root, and ".." stops there.
 func (u *unpacker) parent(name string) (*udir, string, error) {
 	dir, rel := u.root, ""
-	var above []*udir // the directories from the root to dir, without dir
+	var above []*udir    // the directories from the root to dir, without dir
+	var missing []string // what is to be made in dir, one in the other
 	hops := 0
 	for rest := strings.Trim(name, "/"); rest != ""; {
 		var elem string
 		elem, rest, _ = strings.Cut(rest, "/")
-		switch elem {
-		case "", ".":
+		switch {
+		case elem == "" || elem == ".":
 			continue
-		case "..":
+		case elem == ".." && len(missing) > 0:
+			missing = missing[:len(missing)-1]
+			continue
+		case elem == "..":
 			if len(above) > 0 {
 				dir, above = above[len(above)-1], above[:len(above)-1]
 				rel = rel[:max(strings.LastIndexByte(rel, '/'), 0)]
 			}
 			continue
+		case len(missing) > 0:
+			missing = append(missing, elem)
+			continue
 		}
-		e, ok := dir.entries[elem]
-		below := joinRel(rel, elem)
-		switch {
+		switch e, ok := dir.entries[elem]; {
 		case ok && e.dir != nil:
+			above = append(above, dir)
+			dir, rel = e.dir, joinRel(rel, elem)
 		case ok && e.node.Kind == tree.Symlink:
 			if hops++; hops > maxHops || len(rest)+len(e.node.Link) > 2*maxPath {
 				return nil, "", fmt.Errorf("too many links: %w", ErrBadTar)
@@ -65,23 +72,24 @@ func (u *unpacker) parent(name string) (*udir, string, error) {
 				dir, rel, above = u.root, "", above[:0]
 			}
 			rest = e.node.Link + "/" + rest
-			continue
 		case ok && e.node.Kind != tree.Whiteout:
-			return nil, "", fmt.Errorf("/%.300s is no directory: %w", below, ErrBadTar)
+			return nil, "", fmt.Errorf("/%.300s is no directory: %w", joinRel(rel, elem), ErrBadTar)
 		default:
-			if len(elem) > maxName || len(below) > maxPath || reservedName(elem) {
-				return nil, "", fmt.Errorf("below %.300q: %w", below, ErrBadTar)
-			}
-			if u.count++; u.count > maxEntries {
-				return nil, "", fmt.Errorf("more than %d entries: %w", maxEntries, ErrBadTar)
-			}
-			if err := u.putDir(dir, elem, below, tree.Meta{Mode: 0o755}); err != nil {
-				return nil, "", err
-			}
-			e = dir.entries[elem]
+			missing = append(missing, elem)
 		}
-		above = append(above, dir)
-		dir, rel = e.dir, below
+	}
+	for _, elem := range missing {
+		rel = joinRel(rel, elem)
+		if len(elem) > maxName || len(rel) > maxPath || reservedName(elem) {
+			return nil, "", fmt.Errorf("below %.300q: %w", rel, ErrBadTar)
+		}
+		if u.count++; u.count > maxEntries {
+			return nil, "", fmt.Errorf("more than %d entries: %w", maxEntries, ErrBadTar)
+		}
+		if err := u.putDir(dir, elem, rel, tree.Meta{Mode: 0o755}); err != nil {
+			return nil, "", err
+		}
+		dir = dir.entries[elem].dir
 	}
 	return dir, rel, nil
 }
@@ -123,6 +131,9 @@ func (u *unpacker) putLink(parent *udir, base, rel string, hdr *tar.Header) erro
 	}
 	if targetRel == rel {
 		return nil
+	}
+	if strings.HasPrefix(targetRel, rel+"/") {
+		return fmt.Errorf("hard link to %.300q, which it replaces: %w", hdr.Linkname, ErrBadTar)
 	}
 	hides, err := u.clear(parent, base, rel)
 	if err != nil {
