@@ -199,6 +199,12 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 		return context.Cause(ctx)
 	}
 	id := newID(spec.CgroupParent != "")
+	if e.rt.Name == "crun" {
+		if err := makeMountPoints(spec); err != nil {
+			return err
+		}
+		spec.Env = withHome(spec)
+	}
 	info := executor.ProcessInfo{
 		Meta: executor.Meta{
 			Args: spec.Args, Env: spec.Env, Cwd: spec.Cwd, User: spec.User,
@@ -223,11 +229,6 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 			return fmt.Errorf("extra host %s: %q is no IP address", h.Host, h.IP)
 		}
 		meta.ExtraHosts = append(meta.ExtraHosts, executor.HostIP{Host: h.Host, IP: ip})
-	}
-	if e.rt.Name == "crun" {
-		if err := makeMountPoints(spec); err != nil {
-			return err
-		}
 	}
 	ctx = namespaces.WithNamespace(quiet(ctx), cgroupName(e.dir)) // which names the cgroup
 	var mounts []executor.Mount

@@ -36,6 +36,12 @@ func rootfs(t testing.TB) string {
 	if err := os.WriteFile(filepath.Join(bin, "busybox"), data, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(dir, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("root:x:0:0::/r:/bin/sh\nseven:x:7:8::/home/seven:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, a := range []string{"sh", "true", "sleep", "cat", "id", "env", "hostname", "ip", "ls", "mkdir", "touch", "mount", "grep", "nproc"} {
 		if err := os.Symlink("busybox", filepath.Join(bin, a)); err != nil {
 			t.Fatal(err)
@@ -94,6 +100,10 @@ func TestRun(t *testing.T) {
 			{name: "hostname", script: "hostname", want: "buildkitsandbox\n"},
 			{name: "own hostname", script: "hostname", edit: func(s *Spec) { s.Hostname = "box" }, want: "box\n"},
 			{name: "user", script: "id -u; id -g", edit: func(s *Spec) { s.User = "7:8" }, want: "7\n8\n"},
+			{name: "home", script: "echo $HOME", edit: func(s *Spec) { s.User = "7" }, want: "/home/seven\n"},
+			{name: "home of root", script: "echo $HOME", want: "/r\n"},
+			{name: "home of nobody", script: "echo $HOME", edit: func(s *Spec) { s.User = "1234:8" }, want: "/\n"},
+			{name: "home that is set", script: "echo $HOME", edit: func(s *Spec) { s.Env = append(s.Env, "HOME=/h") }, want: "/h\n"},
 			{name: "cwd is made", script: "pwd", edit: func(s *Spec) { s.Cwd = "/a/b" }, want: "/a/b\n"},
 			{name: "no network", script: "ls /sys/class/net", edit: func(s *Spec) { s.Network = pb.NetMode_NONE }, want: "lo\n"},
 			{name: "hosts", script: "grep example /etc/hosts", want: "10.1.2.3\texample\n", edit: func(s *Spec) {
