@@ -12,7 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// A testCase is one file of the corpus. It is read-only once parsed.
+// A testCase is one file of the corpus. It is read-only once the builds begin.
 //
 // The comment of the txtar archive holds one directive a line, `name: arguments`; lines that start with # say what the
 // case is about. Arguments are separated by spaces; one that starts with a double quote is a Go string, for odd names.
@@ -81,6 +81,7 @@ func parseCases(dir string, run *regexp.Regexp) ([]*testCase, error) {
 	return cases, nil
 }
 
+// parseCase reads one case; name is its file without the ending.
 func parseCase(name string, data []byte) (*testCase, error) {
 	ar := txtar.Parse(data)
 	c := &testCase{name: name, dockerfile: "Dockerfile", files: ar.Files}
