@@ -96,11 +96,15 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if e.blobs, err = content.Open(filepath.Join(e.root, "blobs")); err != nil {
 		return nil, fault.New(fault.Machine, err)
 	}
+	var places []string
+	if cfg.Checkout != "" {
+		places = []string{cfg.Checkout}
+	}
 	e.layers, err = snapshot.Open(e.root, snapshot.Options{
 		Blobs: func(ctx context.Context, desc ocispecs.Descriptor) (io.ReadCloser, error) {
 			return e.blobs.Stream(ctx, desc.Digest)
 		},
-		Places: places(cfg.Checkout),
+		Places: places,
 		Reap:   runtime.Reap,
 		Warn:   func(msg string) { e.warn("%s", msg) },
 	})
@@ -132,13 +136,6 @@ func (e *Engine) newRegistry(insecure ...string) *registry.Client {
 	return registry.New(registry.Config{
 		Registries: e.cfg.Registries, Insecure: append(insecure, e.cfg.InsecureRegistries...), UserAgent: "larder/" + e.cfg.Version,
 	})
-}
-
-func places(checkout string) []string {
-	if checkout == "" {
-		return nil
-	}
-	return []string{filepath.Join(filepath.Dir(checkout), ".larder")}
 }
 
 func (e *Engine) warn(format string, args ...any) {

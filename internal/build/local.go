@@ -56,6 +56,9 @@ func (s *locals) load(ctx context.Context, op *pb.SourceOp) (*layer.State, error
 		var stats buildcontext.Stats
 		sc.l, stats, sc.err = buildcontext.Scan(ctx, dir, opt)
 		if sc.err == nil {
+			if stats.CacheErr != nil {
+				progress.From(ctx).Note("digests are not remembered for the next build: " + stats.CacheErr.Error())
+			}
 			progress.From(ctx).Note(fmt.Sprintf("%d files, %s; %d of them read", stats.Files, units.BytesSize(float64(stats.Bytes)), stats.HashedFiles))
 		}
 	})
