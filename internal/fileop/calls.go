@@ -59,6 +59,9 @@ func (p place) parent(op, name string) (dir *inode, base string, have *inode, er
 	if dir.Kind != tree.Dir {
 		return nil, "", nil, fail(op, name, syscall.ENOTDIR)
 	}
+	if base == "" { // the root, which has no name anywhere
+		return dir, base, dir, nil
+	}
 	have, err = p.w.child(dir, base)
 	return dir, base, have, err
 }
@@ -69,7 +72,7 @@ func (p place) create(op, name string, n tree.Node) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if have != nil || base == "" {
+	if have != nil {
 		return nil, fail(op, name, syscall.EEXIST)
 	}
 	if len(base) > maxName {
@@ -112,7 +115,7 @@ func (p place) link(old, name string) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if have != nil || base == "" {
+	if have != nil {
 		return nil, fail("link", name, syscall.EEXIST)
 	}
 	if !ino.changed && ino.Kind == tree.File {

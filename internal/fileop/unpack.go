@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -49,7 +50,8 @@ func (r *run) unpack(ctx context.Context, w *work, from origin, src chosen, dest
 		}
 		return false, nil
 	}
-	defer plain.Close()
+	stop := sync.OnceFunc(func() { plain.Close() })
+	defer stop()
 	tr := tar.NewReader(plain)
 	first, err := tr.Next()
 	if err != nil {
@@ -75,6 +77,7 @@ func (r *run) unpack(ctx context.Context, w *work, from origin, src chosen, dest
 	if err := u.all(ctx, tr, first); err != nil {
 		return false, err
 	}
+	stop()                                 // it may read ahead meanwhile; how it ends does not matter any more
 	_, err = io.Copy(io.Discard, verified) // what is behind the archive's end counts for the digest
 	return true, err
 }
