@@ -43,6 +43,7 @@ type testCase struct {
 	fail       *regexp.Regexp
 	skipIssue  int
 	bug        string
+	attributes bool // found: images differ in user attributes alone, which is BuildKit's fault
 	setup      []directive
 	files      []txtar.File
 }

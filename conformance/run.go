@@ -26,7 +26,7 @@ type runner struct {
 // shown but not counted.
 func (r *runner) run(ctx context.Context, cases []*testCase) (bool, error) {
 	var counted, passed, waiting, early int
-	var failed []string
+	var failed, attributes []string
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, r.o.jobs))
 	for _, c := range cases {
@@ -55,6 +55,9 @@ func (r *runner) run(ctx context.Context, cases []*testCase) (bool, error) {
 			default:
 				passed++
 			}
+			if c.attributes {
+				attributes = append(attributes, c.name)
+			}
 			r.print(c, diffs)
 			return nil
 		})
@@ -68,6 +71,9 @@ func (r *runner) run(ctx context.Context, cases []*testCase) (bool, error) {
 			fmt.Fprintf(r.out, ", %d of them agree already", early)
 		}
 		fmt.Fprintln(r.out)
+	}
+	if len(attributes) > 0 {
+		fmt.Fprintf(r.out, "user attributes that BuildKit loses and larder keeps: %s\n", strings.Join(attributes, " "))
 	}
 	if len(failed) > 0 {
 		fmt.Fprintf(r.out, "different: %s\n", strings.Join(failed, " "))
@@ -123,8 +129,9 @@ func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 	if problems != nil {
 		return judge(c, problems), nil
 	}
-	diffs := &comparison{want: r.reference.name(), got: r.subject.name()}
+	diffs := &comparison{want: r.reference.name(), got: r.subject.name(), lenient: true}
 	diffs.images(want, got)
+	c.attributes = diffs.overlooked
 	if again := (&comparison{want: "first build", got: "second build"}); !r.o.once {
 		warm, err := build(r.subject, "again.tar")
 		if err != nil || problems != nil {

@@ -25,6 +25,9 @@ func (a *announced) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, 
 	}
 	line := a.stream.Begin(name)
 	res, err := a.sources.ResolveSourceMetadata(progress.With(ctx, line), op, opt)
+	if ctx.Err() != nil {
+		err = context.Canceled // the cause is some other question's, and told by it
+	}
 	line.Done(err)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		err = fault.New(fault.Registry, err) // unless whoever saw it first knew better

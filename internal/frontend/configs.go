@@ -56,7 +56,7 @@ func (c *configs) ResolveImageConfig(ctx context.Context, ref string, opt source
 		select {
 		case <-known.done:
 		case <-ctx.Done():
-			return "", "", nil, context.Cause(ctx)
+			return "", "", nil, ctx.Err() // not its cause, which is another image's failure
 		}
 	} else {
 		known.ref, known.digest, known.data, known.err = c.resolver.ResolveImageConfig(ctx, ref, opt)

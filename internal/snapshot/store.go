@@ -154,11 +154,23 @@ func (s *Store) warn(format string, args ...any) {
 
 // explain says what to do about a full disk; other errors pass as they are.
 func (s *Store) explain(err error) error {
+	var said *explained
+	if err == nil || errors.As(err, &said) {
+		return err // by an inner call
+	}
+	if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
+		return fault.New(fault.Machine, &explained{fmt.Errorf("%w: only root may do this here; run larder with sudo", err)})
+	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fault.Errorf(fault.Machine, "%w: the file system of %s is full; larder cache prune makes room, --root chooses another place", err, s.base)
+		return fault.New(fault.Machine, &explained{fmt.Errorf("%w: the file system of %s is full; larder cache prune makes room, --root chooses another place", err, s.base)})
 	}
 	return err
 }
+
+// explained is an error that says the way out already.
+type explained struct{ error }
+
+func (e *explained) Unwrap() error { return e.error }
 
 func randomName(n int) string {
 	b := make([]byte, (n+1)/2)
