@@ -56,7 +56,7 @@ func choose(ctx context.Context, root *tree.Node, a *pb.FileActionCopy) ([]chose
 	}
 	var out []chosen
 	for _, m := range matches {
-		clean, n, err := tree.Resolve(root, m, a.FollowSymlink)
+		clean, n, err := tree.Resolve(root, path.Join("/", m), a.FollowSymlink)
 		if err == nil && n == nil {
 			err = &NotFoundError{Path: path.Join("/", m)}
 		}

@@ -153,7 +153,8 @@ func (c *copier) copy(src *tree.Node, at spot, restyle bool) error {
 			return err
 		}
 	}
-	if src.Group != 0 {
+	linked := src.Group != 0 && src.Kind == tree.File // of other kinds BuildKit makes copies
+	if linked {
 		if ino := c.linked[src.Group]; ino != nil {
 			c.to.w.put(at.dir, at.name, ino)
 			return nil
@@ -167,7 +168,7 @@ func (c *copier) copy(src *tree.Node, at spot, restyle bool) error {
 	n.Meta = c.style.apply(&n)
 	ino := &inode{Node: n, changed: true}
 	c.to.w.put(at.dir, at.name, ino)
-	if src.Group != 0 {
+	if linked {
 		c.linked[src.Group] = ino
 	}
 	return nil

@@ -214,6 +214,15 @@ func (u *upper) entry(ctx context.Context, dir *dirHandle, rel, name string) (*t
 	default:
 		return nil, nil
 	}
+	if st.Nlink > 1 {
+		id := inode{uint64(st.Dev), st.Ino}
+		if first := u.inodes[id]; first != nil {
+			n.Group = first.Group
+		} else {
+			n.Group = tree.NewGroup()
+			u.inodes[id] = n
+		}
+	}
 	var err error
 	n.Xattrs, _, err = u.xattrs.readLink(dir.fd, name, n.Kind)
 	return n, err

@@ -64,11 +64,11 @@ func (m *materialiser) entry(it *item, data io.Reader) error {
 		return os.NewSyscallError("mkdir", unix.Mkdirat(m.rootfd, it.path, 0o700))
 	case n.Kind == tree.Socket:
 		return nil
-	case n.Kind != tree.File:
-		return m.disk.special(it.path, n)
 	case it.first != "":
 		m.links = append(m.links, it)
 		return nil
+	case n.Kind != tree.File:
+		return m.disk.special(it.path, n)
 	default:
 		return m.disk.file(it.path, n, data)
 	}

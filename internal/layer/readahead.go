@@ -145,7 +145,7 @@ func (w *itemWalk) walk(dir string, n *tree.Node) error {
 	}
 	for _, e := range entries {
 		it := &item{dir: dir, name: e.Name, path: joinRel(dir, e.Name), node: e.Node}
-		if e.Node.Kind == tree.File && e.Node.Group != 0 {
+		if e.Node.Group != 0 {
 			if it.first = w.groups[e.Node.Group]; it.first == "" {
 				w.groups[e.Node.Group] = it.path
 			}

@@ -78,7 +78,7 @@ func TestUnpack(t *testing.T) {
 		{"link is replaced", []tar.Header{symlink("l", "/etc/passwd"), file("l", "1")}, "/l F644 1\n"},
 		{"hard link", []tar.Header{file("a", "1"), hardlink("d/b", "a")}, "/a F644 1 =a\n/d D755\n/d/b F644 1 =a\n"},
 		{"hard link by way of a link", []tar.Header{file("d/a", "1"), symlink("l", "d"), hardlink("b", "../l/a")}, "/b F644 1 =b\n/d D755\n/d/a F644 1 =b\n/l -> d\n"},
-		{"hard link to a link", []tar.Header{symlink("a", "/x"), hardlink("b", "a")}, "/a -> /x\n/b -> /x\n"},
+		{"hard link to a link", []tar.Header{symlink("a", "/x"), hardlink("b", "a")}, "/a -> /x =a\n/b -> /x =a\n"},
 		{"hard link to itself", []tar.Header{file("a", "1"), hardlink("a", "./a")}, "/a F644 1\n"},
 		{"whiteout", []tar.Header{file("d/.wh.x", ""), file(".wh.y", "")}, "/d D755\n/d/x W\n/y W\n"},
 		{"whiteout beside its file", []tar.Header{file("x", "1"), file(".wh.x", ""), file(".wh.y", ""), file("y", "2")}, "/x F644 1\n/y F644 2\n"},

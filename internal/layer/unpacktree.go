@@ -18,6 +18,7 @@ import (
 type udir struct {
 	meta    tree.Meta
 	opaque  bool
+	implied bool // the tar has no entry for it
 	entries map[string]uentry
 }
 
@@ -90,6 +91,7 @@ func (u *unpacker) parent(name string) (*udir, string, error) {
 			return nil, "", err
 		}
 		dir = dir.entries[elem].dir
+		dir.implied = true
 	}
 	return dir, rel, nil
 }
@@ -97,7 +99,7 @@ func (u *unpacker) parent(name string) (*udir, string, error) {
 func (u *unpacker) putDir(parent *udir, base, rel string, meta tree.Meta) error {
 	if e, ok := parent.entries[base]; ok && e.dir != nil {
 		meta.Xattrs = mergeXattrs(e.dir.meta.Xattrs, meta.Xattrs)
-		e.dir.meta = meta
+		e.dir.meta, e.dir.implied = meta, false
 		return nil
 	}
 	opaque, err := u.clear(parent, base, rel)
@@ -151,7 +153,7 @@ func (u *unpacker) putLink(parent *udir, base, rel string, hdr *tar.Header) erro
 		return err
 	}
 	meta.Xattrs = mergeXattrs(n.Xattrs, meta.Xattrs)
-	if n.Kind == tree.File && n.Group == 0 {
+	if n.Group == 0 {
 		n.Group = tree.NewGroup()
 	}
 	if !sameMeta(&n.Meta, &meta) {
@@ -247,6 +249,9 @@ func (u *unpacker) finish(ctx context.Context, d *udir, rel string) (*tree.Node,
 	n, err := tree.NewDir(d.meta, d.opaque, entries)
 	if errors.Is(err, tree.ErrName) {
 		err = fmt.Errorf("%w: %w", ErrBadTar, err)
+	}
+	if err == nil {
+		n.Implied = d.implied
 	}
 	return n, err
 }

@@ -30,7 +30,9 @@ type meta struct {
 	Boot     string     `json:"boot"`
 	Size     int64      `json:"size"`  // bytes of all its files
 	Files    int64      `json:"files"` // entries of its tree
-	Created  time.Time  `json:"created"`
+	// Implied says that its tar left out directories that lead to what it has, see tree.Node.Implied.
+	Implied bool      `json:"implied,omitempty"`
+	Created time.Time `json:"created"`
 }
 
 // entry is a stored layer that this process uses: its directory is locked against the collector.
@@ -205,6 +207,7 @@ func (s *Store) publish(staged string, id key.Digest, pinned bool, root *tree.No
 	}
 	err = tree.Walk(root, func(_ string, n *tree.Node) error {
 		m.Files++
+		m.Implied = m.Implied || n.Implied
 		if n.Kind == tree.File {
 			m.Size += n.Size
 		}

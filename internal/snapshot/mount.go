@@ -60,15 +60,24 @@ func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions)
 	// Overlay refuses to stack a directory twice. A layer that comes again further down adds nothing: all that it has,
 	// hides and whites out is there in its upper place.
 	stacked := make(map[string]bool, len(layers))
+	implied := false
 	for i := len(layers) - 1; i >= 0; i-- {
-		path, err := s.Dir(ctx, layers[i])
+		e, err := s.ensure(ctx, layers[i])
 		if err != nil {
 			return nil, err
 		}
-		if !stacked[path] {
+		implied = implied || e.Implied
+		if path := e.fs(); !stacked[path] {
 			stacked[path] = true
 			o.lowers = append(o.lowers, path)
 		}
+	}
+	if implied {
+		patch := filepath.Join(dir, "patch")
+		if err := writePatch(ctx, state, patch); err != nil {
+			return nil, err
+		}
+		o.lowers = append([]string{patch}, o.lowers...)
 	}
 	if err := os.Mkdir(m.Root, 0o755); err != nil {
 		return nil, err

@@ -282,7 +282,11 @@ func TestAFailureCancelsWhatItMakesUseless(t *testing.T) {
 		t.Fatalf("error %v, want the failed step's", err)
 	}
 	if slices.Contains(w.commands(), "wait never make slow") {
-		wait(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return slices.Contains(w.killed, "wait never make slow") })
+		wait(t, func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.Contains(w.killed, "wait never make slow")
+		})
 	}
 	close(w.gate["other"])
 	if err := <-other; err != nil {

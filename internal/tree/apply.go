@@ -14,9 +14,13 @@ func Apply(lower, upper *Node) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	like := upper
+	if upper.Implied {
+		like = lower
+	}
 	if len(top) == 0 {
-		c := *upper
-		c.dir = lower.dir
+		c := *like
+		c.dir, c.Opaque, c.Implied = lower.dir, false, false
 		return &c, nil
 	}
 	below, err := lower.Entries()
@@ -51,7 +55,7 @@ func Apply(lower, upper *Node) (*Node, error) {
 			return nil, err
 		}
 	}
-	return newSorted(upper, out), nil
+	return newSorted(like, out), nil
 }
 
 // strip takes Whiteouts and Opaque marks out of a tree that has nothing below it.

@@ -184,6 +184,10 @@ func (p *parser) node(n *Node, mtime int64) int64 {
 	n.GID = p.uint32()
 	n.MTime = mtime + p.varint()
 	n.Xattrs = p.xattrs()
+	if n.Kind == Dir && n.Mode&flagImplied != 0 {
+		n.Implied = true
+		n.Mode &^= flagImplied
+	}
 	if n.Mode > 0o7777 || n.Kind != Dir && kind >= flagOpaque {
 		p.bad = true
 	}
@@ -191,12 +195,6 @@ func (p *parser) node(n *Node, mtime int64) int64 {
 	case File:
 		n.Size = p.int63()
 		n.Content = p.digest()
-		if g := p.uvarint(); g != 0 {
-			if g > p.src.groups {
-				p.bad = true
-			}
-			n.Group = p.src.base + g
-		}
 	case Dir:
 		n.Opaque = kind&flagOpaque != 0
 		n.dir = p.dir(marks(kind >> marksShift))
@@ -207,6 +205,14 @@ func (p *parser) node(n *Node, mtime int64) int64 {
 	case Fifo, Socket:
 	default:
 		p.bad = true
+	}
+	if n.Kind != Dir {
+		if g := p.uvarint(); g != 0 {
+			if g > p.src.groups {
+				p.bad = true
+			}
+			n.Group = p.src.base + g
+		}
 	}
 	return n.MTime
 }

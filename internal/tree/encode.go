@@ -14,8 +14,9 @@ const (
 	footerMagic = "LTR1"
 	footerSize  = 12 // length and checksum of the root record, footerMagic
 
-	flagOpaque = 1 << 4 // in an entry's kind byte, of a Dir
-	marksShift = 5      // above it, a Dir's marks
+	flagOpaque  = 1 << 4  // in an entry's kind byte, of a Dir
+	flagImplied = 1 << 12 // in a Dir's mode
+	marksShift  = 5       // above it, a Dir's marks
 
 	// maxBlock bounds what one directory's listing takes: some two million names.
 	maxBlock = 256 << 20
@@ -146,7 +147,11 @@ func (e *encoder) node(buf []byte, n *Node, at span, mtime int64) ([]byte, int64
 		}
 	}
 	buf = append(buf, kind)
-	buf = binary.AppendUvarint(buf, uint64(n.Mode))
+	mode := n.Mode
+	if n.Implied {
+		mode |= flagImplied
+	}
+	buf = binary.AppendUvarint(buf, uint64(mode))
 	buf = binary.AppendUvarint(buf, uint64(n.UID))
 	buf = binary.AppendUvarint(buf, uint64(n.GID))
 	buf = binary.AppendVarint(buf, n.MTime-mtime)
@@ -159,7 +164,6 @@ func (e *encoder) node(buf []byte, n *Node, at span, mtime int64) ([]byte, int64
 	case File:
 		buf = binary.AppendUvarint(buf, uint64(n.Size))
 		buf = append(buf, n.Content[:]...)
-		buf = binary.AppendUvarint(buf, e.group(n.Group))
 	case Dir:
 		list, err := n.listDigest()
 		if err != nil {
@@ -172,6 +176,9 @@ func (e *encoder) node(buf []byte, n *Node, at span, mtime int64) ([]byte, int64
 		buf = appendString(buf, n.Link)
 	case Char, Block:
 		buf = binary.AppendUvarint(buf, n.Rdev)
+	}
+	if n.Kind != Dir {
+		buf = binary.AppendUvarint(buf, e.group(n.Group))
 	}
 	return buf, n.MTime, nil
 }

@@ -136,6 +136,9 @@ func appendNode(buf []byte, n *Node, list key.Digest) []byte {
 	if n.Kind == Symlink {
 		mode = 0o777 // Linux has no other; archives write what they like
 	}
+	if n.Implied {
+		mode |= flagImplied
+	}
 	buf = binary.AppendUvarint(buf, uint64(mode))
 	buf = binary.AppendUvarint(buf, uint64(n.UID))
 	buf = binary.AppendUvarint(buf, uint64(n.GID))

@@ -51,12 +51,16 @@ type Node struct {
 	Link    string     // target of a Symlink, as it is
 	Rdev    uint64     // number of a Char or Block device, as unix.Mkdev makes it
 
-	// Group is shared by the Files that are hard links of each other, 0 for a file with one name. Numbers come from
+	// Group is shared by the nodes that are hard links of each other, 0 for one with one name, and for directories. Numbers come from
 	// NewGroup and mean nothing outside the process. A group of which a tree holds one member counts as none.
 	Group uint64
 
 	// Opaque is set on a Dir of a layer tree that hides what lower layers have under it.
 	Opaque bool
+
+	// Implied is set on a Dir of a layer tree that the layer's tar does not list: it only leads to what the tar does list.
+	// Where lower layers have the directory, it is theirs that counts.
+	Implied bool
 
 	dir *dirData
 }
@@ -80,7 +84,7 @@ type dirData struct {
 type marks uint8
 
 const (
-	markGroup  marks = 1 << iota // a File with a Group
+	markGroup  marks = 1 << iota // something with a Group
 	markLayer                    // a Whiteout, or an Opaque directory
 	markSocket                   // a Socket
 	marksKnown = markGroup | markLayer | markSocket
