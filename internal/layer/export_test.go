@@ -222,20 +222,3 @@ func TestUnpackBlobWrongDiffID(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-func TestUnion(t *testing.T) {
-	a, b := []byte("a"), []byte("b")
-	u := Union(nil, Literal(map[key.Digest][]byte{key.Bytes(a): a}), Literal(map[key.Digest][]byte{key.Bytes(b): b}))
-	for _, want := range [][]byte{a, b} {
-		r, err := u.Open(t.Context(), key.Bytes(want), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("got %q %v", got, err)
-		}
-	}
-	if _, err := u.Open(t.Context(), key.Bytes([]byte("c")), 1); !errors.Is(err, ErrNoContent) {
-		t.Errorf("error is %v", err)
-	}
-}
