@@ -39,8 +39,12 @@ demo: deps build ## build, edit, rebuild and push a real project, and read it ba
 	demo/run.sh
 
 .PHONY: test
-test: bases build ## run the tests, with short parts of soak and fuzzing
-	$(TEST) ./...
+test: bases build ## run all tests, with short parts of soak and fuzzing; none may be skipped without leave
+	set -o pipefail; $(TEST) -json ./... | $(GO) run ./hack/testgate -allow .ci/allowed-skips
+
+.PHONY: race
+race: ## run the tests with the race detector
+	$(MAKE) RACE=1 CGO_ENABLED=1 test
 
 .PHONY: conformance
 conformance: deps build peers ## build every Dockerfile of the corpus with larder and BuildKit, and compare the images
@@ -64,8 +68,8 @@ lint: ## gofmt, vet, staticcheck, and this repository's own rules
 	hack/lint.sh
 
 .PHONY: check
-check: lint bases build ## what CI runs: lint, then every test with the race detector, none skipped without leave
-	set -o pipefail; CGO_ENABLED=1 $(GO) test -race -timeout 60m -count 1 -json ./... | $(GO) run ./hack/testgate -allow .ci/allowed-skips
+check: lint ## what CI runs: lint, then the tests, none from a cache
+	$(MAKE) TESTFLAGS='-count 1 $(TESTFLAGS)' test
 
 .PHONY: clean
 clean: ## remove what was built here; the cache stays
