@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -178,7 +179,7 @@ func TestUnpackProperties(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if got := describe(t, unpacked, true); got != want {
+		if got, want := describeAs(t, unpacked, true, true), describeAs(t, root, true, true); got != want {
 			rt.Fatalf("written and unpacked:\n%s\nbefore:\n%s", got, want)
 		}
 		third := newCage(t, tmp)
@@ -201,14 +202,22 @@ func TestUnpackAsContainerd(t *testing.T) {
 	needRoot(t)
 	tmp := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
-		in := makeTar(t, drawTar(rt, false)...)
+		headers := drawTar(rt, false)
+		for i, h := range headers {
+			if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
+				// Spellings that no tool writes: containerd cleans "x/.." in a symlink's target before it looks at x
+				// (the kernel, and we, do not) and follows a symlink when a hard link to it ends in "/.".
+				headers[i].Linkname = path.Clean(h.Linkname)
+			}
+		}
+		in := makeTar(t, headers...)
 		ours, theirs := newCage(t, tmp), newCage(t, tmp)
 		defer os.RemoveAll(ours.outer)
 		defer os.RemoveAll(theirs.outer)
 		root, err := Unpack(t.Context(), bytes.NewReader(in), ours.dir)
 		_, terr := archive.Apply(t.Context(), theirs.dir, bytes.NewReader(in))
-		if terr != nil || err != nil && strings.Contains(err.Error(), "too many links") {
-			return // what containerd refuses we may do; it cleans "link/.." before it follows the link, the kernel does not
+		if terr != nil {
+			return // what containerd refuses we may do either way
 		}
 		if err != nil {
 			rt.Fatalf("containerd unpacks it, we say: %v", err)

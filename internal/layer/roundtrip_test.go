@@ -19,6 +19,12 @@ import (
 // describe is a tree as text, one line per path: what two trees must agree in. Groups are named by their first path.
 func describe(t testing.TB, root *tree.Node, withTimes bool) string {
 	t.Helper()
+	return describeAs(t, root, withTimes, false)
+}
+
+// describeAs also says, if wanted, which directories are only implied: a directory on disk does not know.
+func describeAs(t testing.TB, root *tree.Node, withTimes, implied bool) string {
+	t.Helper()
 	var b strings.Builder
 	groups, members := map[uint64]string{}, map[uint64]int{}
 	each(t, "", root, func(p string, n *tree.Node) {
@@ -47,6 +53,9 @@ func describe(t testing.TB, root *tree.Node, withTimes bool) string {
 		case tree.Dir:
 			if n.Opaque {
 				b.WriteString(" opaque")
+			}
+			if n.Implied && implied {
+				b.WriteString(" implied")
 			}
 		}
 		if n.Group != 0 && members[n.Group] > 1 {

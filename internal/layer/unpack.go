@@ -155,7 +155,7 @@ func (u *unpacker) entry(hdr *tar.Header, tr *tar.Reader) error {
 func headerNode(hdr *tar.Header) (*tree.Node, error) {
 	n := &tree.Node{}
 	switch hdr.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // old archives have TypeRegA
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		n.Kind, n.Size = tree.File, hdr.Size
 	case tar.TypeSymlink:
 		if hdr.Linkname == "" || len(hdr.Linkname) > maxPath || strings.ContainsRune(hdr.Linkname, 0) {

@@ -22,8 +22,8 @@ type WriteOptions struct {
 
 // Write writes a layer tree as a layer's tar. The same tree gives the same bytes: entries in the tree's order, parents
 // first, no names of owners, PAX records only for what a plain header cannot hold. As other builders do, it cuts mtimes to
-// whole seconds (a PAX record for each would make a layer of small files a third larger), leaves out the root's own entry
-// and sockets, and dates whiteouts 1970. Of hard links, the first path has the contents. Contents come from src and are
+// whole seconds (a PAX record for each would make a layer of small files a third larger), leaves out the root's own entry,
+// directories that are only implied, and sockets, and dates whiteouts 1970. Of hard links, the first path has the contents. Contents come from src and are
 // verified: the error is a *ChangedError naming the path where they are not what the tree says.
 func Write(ctx context.Context, w io.Writer, root *tree.Node, src Source, opt WriteOptions) error {
 	return writeTar(ctx, w, root, src, opt, func(int64) error { return nil })
@@ -74,9 +74,15 @@ func (t *tarWriter) entry(it *item, data io.Reader) error {
 	if n.Kind == tree.Whiteout {
 		return t.put(whiteoutHeader(it.dir, it.name), nil)
 	}
+	if n.Kind == tree.Dir && n.Implied {
+		if n.Opaque {
+			return t.put(opaqueHeader(it.path), nil)
+		}
+		return nil
+	}
 	hdr := t.header(it)
 	if it.first != "" {
-		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, it.first, 0
+		hdr.Typeflag, hdr.Linkname, hdr.Size, hdr.Devmajor, hdr.Devminor = tar.TypeLink, it.first, 0, 0, 0
 	}
 	if err := t.put(hdr, data); err != nil {
 		return err
