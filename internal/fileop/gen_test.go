@@ -21,6 +21,7 @@ type gen struct {
 	*rapid.T
 	contents map[key.Digest][]byte
 	linked   []*tree.Node
+	paths    []string // of all that was drawn
 }
 
 func newGen(t *rapid.T) *gen { return &gen{T: t, contents: map[key.Digest][]byte{}} }
@@ -77,6 +78,7 @@ func (g *gen) fs(label string) *tree.Node {
 		etc := mustDir(tree.Meta{Mode: 0o755, MTime: 1e9}, tree.Entry{Name: "passwd", Node: g.bytes([]byte(passwd))}, tree.Entry{Name: "group", Node: g.bytes([]byte(groups))})
 		root = with(root, "etc", etc)
 	}
+	_ = tree.Walk(root, func(path string, _ *tree.Node) error { g.paths = append(g.paths, path); return nil })
 	return root
 }
 
@@ -104,7 +106,7 @@ func (g *gen) dir(depth int) *tree.Node {
 }
 
 func (g *gen) node(depth int) *tree.Node {
-	switch rapid.IntRange(0, 13).Draw(g.T, "kind") {
+	switch rapid.IntRange(0, 10).Draw(g.T, "kind") {
 	case 2, 3, 4:
 		if depth > 0 {
 			return g.dir(depth - 1)
@@ -183,7 +185,15 @@ func (g *gen) archive() *tree.Node {
 	return g.bytes(buf.Bytes())
 }
 
+// path draws a path, mostly one that a file system which was drawn has.
 func (g *gen) path(label string) string {
+	if len(g.paths) > 0 && !g.one(3, label+" any") {
+		p := "/" + rapid.SampledFrom(g.paths).Draw(g.T, label)
+		if g.one(4, label+" below") {
+			p = strings.TrimSuffix(p, "/") + pick(g, label+" end", "/", "/.", "/x", "/x/y")
+		}
+		return p
+	}
 	return pick(g, label, "/", "/a", "/a/", "/a/.", "/b", "/b/c", "/a/b/", "/l", "/l/x", "/l/l/", "a/b", "./c", "/b/../c", "/l/../n", "/e.txt", "/e.txt/x",
 		"/n", "/n/m/", "/n/m/o", "/c/e.txt", "/.", "b/", "/a/l/")
 }
@@ -213,7 +223,7 @@ func (g *gen) timestamp() int64 {
 func (g *gen) op() *pb.FileOp {
 	const inputs = 2
 	op := &pb.FileOp{}
-	count := rapid.IntRange(1, 3).Draw(g.T, "actions")
+	count := pick(g, "few", 1, 1, 2, 3)
 	for i := range count {
 		a := &pb.FileAction{Input: int64(inputs + i - 1), SecondaryInput: -1, Output: -1}
 		if i == 0 {

@@ -73,6 +73,7 @@ func (r *run) unpack(ctx context.Context, w *work, from origin, src chosen, dest
 	if err != nil {
 		return false, err
 	}
+	dir.utime(&w.now) // entering the chroot makes and removes a directory in it
 	u := &untar{run: r, to: place{w, dir}, owner: st.owner}
 	if err := u.all(ctx, tr, first); err != nil {
 		return false, err

@@ -240,7 +240,7 @@ func (f *freezer) node(s slot) (*tree.Node, error) {
 			return nil, nil
 		}
 		n := ino.Node
-		if f.names[ino] > 1 {
+		if f.names[ino] > 1 && ino.Kind == tree.File {
 			if f.groups[ino] == 0 {
 				f.groups[ino] = tree.NewGroup()
 			}
