@@ -21,10 +21,12 @@ type gen struct {
 	*rapid.T
 	contents map[key.Digest][]byte
 	linked   []*tree.Node
-	paths    []string // of all that was drawn
+	paths    map[string][]string // by what was drawn
 }
 
-func newGen(t *rapid.T) *gen { return &gen{T: t, contents: map[key.Digest][]byte{}} }
+func newGen(t *rapid.T) *gen {
+	return &gen{T: t, contents: map[key.Digest][]byte{}, paths: map[string][]string{}}
+}
 
 func pick[T any](g *gen, label string, list ...T) T { return rapid.SampledFrom(list).Draw(g.T, label) }
 func (g *gen) one(in int, label string) bool        { return rapid.IntRange(1, in).Draw(g.T, label) == in }
@@ -78,7 +80,7 @@ func (g *gen) fs(label string) *tree.Node {
 		etc := mustDir(tree.Meta{Mode: 0o755, MTime: 1e9}, tree.Entry{Name: "passwd", Node: g.bytes([]byte(passwd))}, tree.Entry{Name: "group", Node: g.bytes([]byte(groups))})
 		root = with(root, "etc", etc)
 	}
-	_ = tree.Walk(root, func(path string, _ *tree.Node) error { g.paths = append(g.paths, path); return nil })
+	_ = tree.Walk(root, func(path string, _ *tree.Node) error { g.paths[label] = append(g.paths[label], path); return nil })
 	return root
 }
 
@@ -187,9 +189,13 @@ func (g *gen) archive() *tree.Node {
 
 // path draws a path, mostly one that a file system which was drawn has.
 func (g *gen) path(label string) string {
-	if len(g.paths) > 0 && !g.one(3, label+" any") {
-		p := "/" + rapid.SampledFrom(g.paths).Draw(g.T, label)
-		if g.one(4, label+" below") {
+	of := "base"
+	if label == "source" {
+		of = label
+	}
+	if paths := g.paths[of]; len(paths) > 0 && !g.one(4, label+" any") {
+		p := "/" + rapid.SampledFrom(paths).Draw(g.T, label)
+		if label == "new" || g.one(4, label+" below") {
 			p = strings.TrimSuffix(p, "/") + pick(g, label+" end", "/", "/.", "/x", "/x/y")
 		}
 		return p
@@ -244,9 +250,9 @@ func (g *gen) action(a *pb.FileAction, i, inputs int) {
 	case 0:
 		a.Action = &pb.FileAction_Mkdir{Mkdir: &pb.FileActionMkDir{Path: g.path("path"), Mode: mode, MakeParents: g.one(2, "parents"), Owner: g.owner(inputs), Timestamp: g.timestamp()}}
 	case 1:
-		a.Action = &pb.FileAction_Mkfile{Mkfile: &pb.FileActionMkFile{Path: g.path("path"), Mode: mode, Data: []byte(pick(g, "data", "", "made")), Owner: g.owner(inputs), Timestamp: g.timestamp()}}
+		a.Action = &pb.FileAction_Mkfile{Mkfile: &pb.FileActionMkFile{Path: g.path("new"), Mode: mode, Data: []byte(pick(g, "data", "", "made")), Owner: g.owner(inputs), Timestamp: g.timestamp()}}
 	case 2:
-		a.Action = &pb.FileAction_Symlink{Symlink: &pb.FileActionSymlink{Oldpath: pick(g, "old", "a", "/b", "x/y"), Newpath: g.path("path"), Owner: g.owner(inputs), Timestamp: g.timestamp()}}
+		a.Action = &pb.FileAction_Symlink{Symlink: &pb.FileActionSymlink{Oldpath: pick(g, "old", "a", "/b", "x/y"), Newpath: g.path("new"), Owner: g.owner(inputs), Timestamp: g.timestamp()}}
 	case 3, 4:
 		rm := &pb.FileActionRm{Path: g.path("path"), AllowNotFound: g.one(2, "allow"), AllowWildcard: g.one(2, "wild")}
 		if rm.AllowWildcard {
@@ -259,7 +265,11 @@ func (g *gen) action(a *pb.FileAction, i, inputs int) {
 			a.SecondaryInput = int64(inputs + i - 1)
 			a.Input = pick[int64](g, "base", 0, a.SecondaryInput)
 		}
-		a.Action = &pb.FileAction_Copy{Copy: g.copy(inputs)}
+		of := "base"
+		if a.SecondaryInput == 1 {
+			of = "source"
+		}
+		a.Action = &pb.FileAction_Copy{Copy: g.copy(inputs, of)}
 	}
 }
 
@@ -267,9 +277,9 @@ func (g *gen) pattern() string {
 	return pick(g, "pattern", "/*", "/a*", "/*/c", "/[ab]", "/?", "/*.txt", "/a/*", "/l/*", "/n*", "/[", "/*/", "/l*/a", "/[^x]/b", "a*")
 }
 
-func (g *gen) copy(inputs int) *pb.FileActionCopy {
+func (g *gen) copy(inputs int, of string) *pb.FileActionCopy {
 	c := &pb.FileActionCopy{
-		Src: g.path("src"), Dest: g.path("dest"), Owner: g.owner(inputs), Mode: pick[int32](g, "copy mode", -1, -1, 0o750, 0o4711, 0),
+		Src: g.path(of), Dest: g.path("dest"), Owner: g.owner(inputs), Mode: pick[int32](g, "copy mode", -1, -1, 0o750, 0o4711, 0),
 		FollowSymlink: !g.one(4, "no follow"), DirCopyContents: !g.one(3, "whole dir"), CreateDestPath: !g.one(4, "no dest"),
 		AttemptUnpackDockerCompatibility: g.one(3, "unpack"),
 		AllowWildcard:                    !g.one(3, "no wild"), AllowEmptyWildcard: g.one(2, "empty"), Timestamp: g.timestamp(),
