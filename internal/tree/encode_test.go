@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -125,6 +126,28 @@ func FuzzDecode(f *testing.F) {
 		back, err := Decode(bytes.NewReader(again), int64(len(again)))
 		if err != nil || dump(t, back) != dump(t, got) {
 			t.Fatal("what was accepted does not survive", err)
+		}
+	})
+}
+
+// FuzzBlock reads a directory's block whose checksum fits, so that the parser is reached.
+func FuzzBlock(f *testing.F) {
+	sub, _ := NewDir(Meta{Mode: 0o755, Xattrs: []Xattr{{"user.a", []byte("b")}}}, true, []Entry{{"z", &Node{Kind: Whiteout}}})
+	e := &encoder{groups: map[uint64]uint64{}}
+	block := binary.AppendUvarint(nil, 1)
+	block, _, _ = e.node(appendString(block, "sub"), sub, span{region: 20, block: 20, marks: markLayer}, 0)
+	f.Add(block)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := &parser{buf: b, src: &blocks{groups: 3}, end: 1 << 20}
+		entries := p.entries()
+		if len(entries) > len(b)/smallest {
+			t.Fatalf("%d entries out of %d bytes", len(entries), len(b))
+		}
+		if p.bad || len(p.buf) > 0 {
+			return
+		}
+		if _, err := NewDir(Meta{}, false, entries); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
