@@ -59,6 +59,7 @@ func needRoot(t *testing.T) {
 
 // site is a project, a registry with its base image, and a place for local roots.
 type site struct {
+	said     string // by the last tryBuild, output of larder
 	registry *testregistry.Registry
 	dir      string // the context
 	work     string
@@ -112,7 +113,9 @@ func (s *site) tryBuild(ctx context.Context, root, out string, more ...string) (
 	cmd := s.command(ctx, root, out, more...)
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	s.said = text.String()
+	if err != nil {
 		return "", fmt.Errorf("larder build: %w\n%s", err, text.Bytes())
 	}
 	b, err := os.ReadFile(out + ".json")

@@ -32,11 +32,13 @@ func Reap(ctx context.Context, dir string) error {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real // as New does
 	}
-	list, err := os.ReadDir(e.state())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := killWith(ctx, dir); err != nil {
+		return err
 	}
-	if err != nil {
+	list, err := os.ReadDir(e.state())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var errs []error
