@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"larder/internal/fault"
+	"larder/internal/fileop"
 	"larder/internal/frontend"
 	"larder/internal/image"
 	"larder/internal/layer"
@@ -94,7 +95,7 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 		layers: e.layers,
 	}
 	solver := solve.New(ctx, solve.Options{
-		Sources: src, Runner: e.runner, Layers: e.layers, Records: e.records,
+		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: e.layers, Records: e.records,
 		Progress: stream, Parallel: e.parallel(), Secrets: r.secret,
 	})
 	defer solver.Close()

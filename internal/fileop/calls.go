@@ -147,7 +147,7 @@ func (p place) removeAll(name string) error {
 	return nil
 }
 
-// mkdirAll makes a directory and those above it that are missing, each with exactly the mode and owner given.
+// mkdirAll makes a directory and those above it that are missing, each with the mode and owner given.
 func (p place) mkdirAll(name string, mode uint32, who owner, mtime *int64) error {
 	if ino, err := p.stat(name); err == nil {
 		if ino.Kind != tree.Dir {
@@ -169,7 +169,6 @@ func (p place) mkdirAll(name string, mode uint32, who owner, mtime *int64) error
 		}
 		return err
 	}
-	ino.chmod(mode)
 	ino.chown(who)
 	ino.utime(mtime)
 	return nil

@@ -1,6 +1,7 @@
 package fileop
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
+	fscopy "github.com/tonistiigi/fsutil/copy"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
@@ -23,6 +25,7 @@ import (
 
 func TestMain(m *testing.M) {
 	unix.Umask(0) // as buildkitd runs
+	fscopy.UmaskIsZero = true
 	os.Exit(m.Run())
 }
 
@@ -72,11 +75,11 @@ func tryOverlay(dir string) error {
 	if err := os.Mkdir(lower, 0o755); err != nil {
 		return err
 	}
-	a, err := o.New(nil, &snap{dirs: []string{lower}}, nil)
+	a, err := o.New(context.Background(), &snap{dirs: []string{lower}}, nil)
 	if err != nil {
 		return err
 	}
-	m, err := a.Mount(nil, false, nil)
+	m, err := a.Mount(context.Background(), false, nil)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
 
+	"larder/internal/fileop"
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/progress"
@@ -51,7 +52,7 @@ func (w *world) solver(parallel int) *Solver {
 		}
 	}()
 	s := New(context.Background(), Options{
-		Sources: w, Runner: w, Layers: w, Records: w.records, Progress: stream, Parallel: parallel,
+		Sources: w, Files: &fileop.Applier{Temp: w.t.TempDir()}, Runner: w, Layers: w, Records: w.records, Progress: stream, Parallel: parallel,
 	})
 	w.t.Cleanup(func() { s.Close(); stream.Close() })
 	return s

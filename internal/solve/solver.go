@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/semaphore"
 
+	"larder/internal/fileop"
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/progress"
@@ -35,6 +36,7 @@ type Layers interface {
 // Options are what a Solver works with; all fields but Parallel and Secrets are required.
 type Options struct {
 	Sources  Sources
+	Files    *fileop.Applier
 	Runner   Runner
 	Layers   Layers
 	Records  *record.Store

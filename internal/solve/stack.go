@@ -121,6 +121,7 @@ func diff(ctx context.Context, op *pb.DiffOp, inputs []*layer.State) (*layer.Sta
 
 // replay finds the contents of a file operation's layers by doing the operation again, once, when first asked.
 type replay struct {
+	files  *fileop.Applier
 	op     *pb.FileOp
 	inputs []*layer.State
 
@@ -134,7 +135,7 @@ func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.res == nil {
-		res, err := fileop.Apply(ctx, r.op, r.inputs)
+		res, err := r.files.Apply(ctx, r.op, r.inputs)
 		if err != nil {
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
-	"larder/internal/fileop"
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/progress"
@@ -60,7 +59,7 @@ func (s *Solver) files(ctx context.Context, n *node, op *pb.FileOp, line *progre
 		}
 	}
 	line.Start()
-	res, err := fileop.Apply(ctx, op, inputs)
+	res, err := s.opt.Files.Apply(ctx, op, inputs)
 	if err != nil {
 		line.Done(err)
 		return nil, err
@@ -140,7 +139,7 @@ func (s *Solver) recallFiles(rec *record.Record, op *pb.FileOp, inputs []*layer.
 			}
 		}
 	}
-	contents := &replay{op: op, inputs: inputs}
+	contents := &replay{files: s.opt.Files, op: op, inputs: inputs}
 	out, err := s.restack(rec, inputs, func(output int, ref record.Layer) (*layer.Layer, error) {
 		return s.fileLayer(ref, contents.of(output)), nil
 	})
