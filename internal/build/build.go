@@ -18,7 +18,6 @@ import (
 	"larder/internal/image"
 	"larder/internal/layer"
 	"larder/internal/progress"
-	"larder/internal/runstep"
 	"larder/internal/solve"
 	sourceimage "larder/internal/source/image"
 )
@@ -96,7 +95,7 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	}
 	solver := solve.New(ctx, solve.Options{
 		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: e.layers, Records: e.records,
-		Progress: stream, Parallel: e.parallel(), Secrets: r.secret,
+		Progress: stream, Parallel: e.parallel(), Secrets: (&secrets{given: r.Secrets}).value,
 	})
 	defer solver.Close()
 	front, err := frontend.Build(ctx, frontend.Request{
@@ -210,37 +209,6 @@ func (r *Request) dockerfile() (dockerfile, error) {
 	}
 	return dockerfile{dir: filepath.Dir(path), name: filepath.Base(path)}, nil
 }
-
-// secret gives the value of a secret.
-func (r *Request) secret(_ context.Context, id string) ([]byte, error) {
-	s, ok := r.Secrets[id]
-	if !ok {
-		return nil, fmt.Errorf("secret %s: %w; give it with --secret id=%s,src=FILE", id, runstep.ErrNoSecret, id)
-	}
-	if s.Env != "" {
-		v, ok := os.LookupEnv(s.Env)
-		if !ok {
-			return nil, fmt.Errorf("secret %s: the variable %s is not set: %w", id, s.Env, runstep.ErrNoSecret)
-		}
-		return []byte(v), nil
-	}
-	f, err := os.Open(s.File)
-	if err != nil {
-		return nil, fmt.Errorf("secret %s: %w", id, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("secret %s: %w", id, err)
-	}
-	if st.Size() > maxSecret {
-		return nil, fmt.Errorf("secret %s: %s has %d bytes, more than %d", id, s.File, st.Size(), maxSecret)
-	}
-	return os.ReadFile(s.File)
-}
-
-// maxSecret bounds a secret, in bytes; BuildKit's bound.
-const maxSecret = 500 << 10
 
 // layouts takes the OCI layouts out of the named contexts: the frontend knows them by a name and a digest.
 func layouts(contexts map[string]string) (dirs, rest map[string]string, err error) {

@@ -18,6 +18,7 @@ import (
 	"larder/internal/cachemount"
 	"larder/internal/content"
 	"larder/internal/fault"
+	"larder/internal/flock"
 	"larder/internal/record"
 	"larder/internal/registry"
 	"larder/internal/runstep"
@@ -36,6 +37,10 @@ type Config struct {
 
 	Insecure, HostNetwork bool // what RUN steps may ask for
 
+	// Idle opens the root to look at it or to clean it up. Otherwise Prune, of other processes, leaves records and trees alone
+	// until Close.
+	Idle bool
+
 	Registries         registry.Table
 	InsecureRegistries []string
 	Version            string    // for the User-Agent
@@ -53,6 +58,8 @@ type Engine struct {
 	registry *registry.Client
 	runner   *runstep.Runner
 	caches   *cachemount.Local
+
+	using *flock.Lock // keeps collectors off records and trees
 
 	stop  context.CancelFunc
 	tasks sync.WaitGroup // background work
@@ -92,6 +99,11 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}()
 	if err := os.MkdirAll(e.root, 0o711); err != nil {
 		return nil, fault.Errorf(fault.Machine, "local root: %w; choose another with --root", err)
+	}
+	if !cfg.Idle {
+		if e.using, err = flock.Acquire(ctx, e.usingFile(), flock.Shared); err != nil {
+			return nil, fault.New(fault.Machine, err)
+		}
 	}
 	if e.blobs, err = content.Open(filepath.Join(e.root, "blobs")); err != nil {
 		return nil, fault.New(fault.Machine, err)
@@ -182,11 +194,17 @@ func (e *Engine) Close() error {
 	if e.registry != nil {
 		e.registry.Close()
 	}
+	if e.using != nil {
+		errs = append(errs, e.using.Unlock())
+	}
 	if e.records != nil {
 		os.WriteFile(filepath.Join(e.root, "used"), nil, 0o644) // its time is all that counts; without it nothing is lost
 	}
 	return errors.Join(errs...)
 }
+
+// usingFile is the lock that builds share and a collector of records and trees has alone.
+func (e *Engine) usingFile() string { return filepath.Join(e.root, "using.lock") }
 
 // Root is the local root's path.
 func (e *Engine) Root() string { return e.root }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"larder/internal/export/local"
 	"larder/internal/export/oci"
 	pushto "larder/internal/export/registry"
-	"larder/internal/export/store"
 	"larder/internal/export/tarball"
 	"larder/internal/fault"
 	"larder/internal/frontend"
@@ -28,8 +26,8 @@ import (
 	"larder/internal/solve"
 )
 
-// outputs understands what the request says of outputs. Without any, the image is made and named, but none of its blobs
-// is fetched to keep it whole; neither is it where it is pushed, unless store=true says so.
+// outputs understands what the request says of outputs. Without any, the image is made but not kept under its name: none of
+// its blobs is fetched to have it whole. Neither is it where it is pushed, unless store=true says so.
 func (r *Request) outputs() ([]*export.Output, error) {
 	list := r.Outputs
 	if len(list) == 0 {
@@ -152,9 +150,11 @@ func (j *job) image(ctx context.Context, res *Result) (err error) {
 		}
 		return j.write(func(w io.Writer) error { return docker.Write(ctx, w, img, opt) })
 	}
+	if len(j.req.Outputs) == 0 && len(j.req.Tags) > 0 {
+		line.Note("no output: the result stays in the cache, and nothing has the name " + strings.Join(j.req.Tags, ", ") + "; --push, --load or --output says where it goes")
+	}
 	if j.out.Store {
-		images := store.Images{Dir: filepath.Join(j.e.root, "images"), Blobs: j.e.blobs}
-		if err := images.Put(ctx, img, j.out.Names, created); err != nil {
+		if err := j.e.images().Put(ctx, img, j.out.Names, time.Now()); err != nil {
 			return err
 		}
 	}

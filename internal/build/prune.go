@@ -1,23 +1,28 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"larder/internal/cachemount"
 	"larder/internal/content"
+	"larder/internal/export/store"
+	"larder/internal/flock"
 	"larder/internal/key"
+	"larder/internal/layer"
 	"larder/internal/record"
 	"larder/internal/snapshot"
 )
 
 // Use is one thing in the local root that takes up space.
 type Use struct {
-	Kind   string    `json:"kind"` // "layer", "cache mount", "blob", "tree" or "record"
-	Name   string    `json:"name"` // digest, or the id of a cache mount
+	Kind   string    `json:"kind"` // "layer", "cache mount", "image", "blob", "tree" or "record"
+	Name   string    `json:"name"` // digest, id of a cache mount, or name of an image
 	Size   int64     `json:"size"` // bytes
 	Used   time.Time `json:"last_used"`
 	InUse  bool      `json:"in_use"` // by a build that runs now
@@ -27,7 +32,7 @@ type Use struct {
 // Usage lists what the local root holds, the least recently used first.
 func (e *Engine) Usage(ctx context.Context) ([]Use, error) {
 	var all []Use
-	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.blobUse, e.recordUse} {
+	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.imageUse, e.blobUse, e.recordUse} {
 		part, err := list(ctx)
 		if err != nil {
 			return nil, err
@@ -74,12 +79,33 @@ func (e *Engine) mountUse(ctx context.Context) ([]Use, error) {
 	return out, err
 }
 
+// images are those that --output type=image keeps.
+func (e *Engine) images() *store.Images {
+	return &store.Images{Dir: filepath.Join(e.root, "images"), Blobs: e.blobs}
+}
+
+// imageUse lists the names of images. What they hold are blobs, which stay for as long as an image names them.
+func (e *Engine) imageUse(context.Context) ([]Use, error) {
+	list, err := e.images().List()
+	var out []Use
+	for _, i := range list {
+		out = append(out, Use{Kind: "image", Name: i.Name, Used: i.At, remove: func(context.Context) (bool, error) {
+			return true, e.images().Remove(i.Name)
+		}})
+	}
+	return out, err
+}
+
 func (e *Engine) blobUse(context.Context) ([]Use, error) {
 	var out []Use
 	err := e.blobs.Walk(func(i content.Info) error {
 		out = append(out, Use{
 			Kind: "blob", Name: string(i.Digest), Size: i.Size, Used: i.Used,
 			remove: func(ctx context.Context) (bool, error) {
+				kept, err := e.images().Kept()
+				if err != nil || kept[i.Digest] {
+					return false, err
+				}
 				freed, err := e.blobs.Collect(ctx, func(o content.Info) bool { return o.Digest != i.Digest })
 				return freed.Blobs > 0, err
 			},
@@ -141,6 +167,14 @@ func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, erro
 	if err := e.layers.Sweep(ctx); err != nil {
 		return freed, err
 	}
+	// Records and trees are looked up and believed before they are read: they go only while nothing is built.
+	alone, err := flock.Try(e.usingFile(), flock.Exclusive)
+	if err != nil && !errors.Is(err, flock.ErrBusy) {
+		return freed, err
+	}
+	if alone != nil {
+		defer alone.Unlock()
+	}
 	all, err := e.Usage(ctx)
 	if err != nil {
 		return freed, err
@@ -149,11 +183,13 @@ func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, erro
 	for _, u := range all {
 		left += u.Size
 	}
-	for _, u := range all { // the least recently used first
+	// Images first: they keep blobs. Then the least recently used first.
+	slices.SortStableFunc(all, func(a, b Use) int { return cmp.Compare(btoi(b.Kind == "image"), btoi(a.Kind == "image")) })
+	for _, u := range all {
 		if err := ctx.Err(); err != nil {
 			return freed, err
 		}
-		if now.Sub(u.Used) < p.Unused || p.MaxSize >= 0 && left <= p.MaxSize {
+		if now.Sub(u.Used) < p.Unused || p.MaxSize >= 0 && left <= p.MaxSize || alone == nil && (u.Kind == "tree" || u.Kind == "record") {
 			continue
 		}
 		removed, err := u.remove(ctx)
@@ -166,5 +202,12 @@ func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, erro
 			left -= u.Size
 		}
 	}
-	return freed, nil
+	return freed, layer.PruneIndex(e.blobs)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,6 +161,12 @@ func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, ar
 	}
 	if !slices.Contains(progress.Modes, f.progress) {
 		return usage("--progress=%s: %s are known", f.progress, strings.Join(progress.Modes, ", "))
+	}
+	for _, path := range []string{f.iidFile, f.metadataFile} {
+		// What an earlier build wrote must not be taken for this one's.
+		if err := os.Remove(path); path != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fault.New(fault.Usage, err)
+		}
 	}
 	root, _ := cmd.Flags().GetString("root")
 	engine, err := build.Open(ctx, build.Config{

@@ -35,7 +35,7 @@ func (e *env) withEngine(cmd *cobra.Command, do func(ctx context.Context, engine
 		return err
 	}
 	root, _ := cmd.Flags().GetString("root")
-	engine, err := build.Open(cmd.Context(), build.Config{Root: root, Version: Version(), Warnings: e.err})
+	engine, err := build.Open(cmd.Context(), build.Config{Root: root, Idle: true, Version: Version(), Warnings: e.err})
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func printUsage(e *env, uses []build.Use, verbose bool) error {
 		total += u.Size
 	}
 	fmt.Fprintln(w, "KIND\tCOUNT\tSIZE")
-	for _, kind := range []string{"layer", "cache mount", "blob", "tree", "record"} {
+	for _, kind := range []string{"layer", "cache mount", "image", "blob", "tree", "record"} {
 		if s := sums[kind]; s != nil {
 			fmt.Fprintf(w, "%s\t%d\t%s\n", kind, s.count, size(s.bytes))
 		}
@@ -126,8 +126,9 @@ func pruneCommand(e *env) *cobra.Command {
 			"used for a week goes.",
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := build.Prune{Unused: unused, MaxSize: -1}
+			given := cmd.Flags().Changed("unused")
 			return e.withEngine(cmd, func(ctx context.Context, engine *build.Engine) error {
+				p := build.Prune{Unused: unused, MaxSize: -1}
 				if all {
 					p.Unused = 0
 				}
@@ -137,7 +138,7 @@ func pruneCommand(e *env) *cobra.Command {
 						return usage("--max-size %s: a size such as 10GB is expected", maxSize)
 					}
 					p.MaxSize = n
-					if !cmd.Flags().Changed("unused") {
+					if !given {
 						p.Unused = 0
 					}
 				}
@@ -151,6 +152,7 @@ func pruneCommand(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "Remove everything that no running build uses")
+	cmd.Flags().SetAnnotation("all", commandLineOnly, []string{"true"})
 	cmd.Flags().DurationVar(&unused, "unused", 7*24*time.Hour, "Remove what was not used for this long")
 	cmd.Flags().StringVar(&maxSize, "max-size", "", "Remove the least recently used until no more than this is left, such as 10GB")
 	return cmd

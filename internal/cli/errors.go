@@ -3,16 +3,21 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/moby/buildkit/solver/errdefs"
 )
 
-// printError says what went wrong: the place in the Dockerfile with the lines around it, then the message.
+// printError says what went wrong: the places in the Dockerfile with the lines around them, then the message.
 func printError(w io.Writer, err error) {
-	if list := errdefs.Sources(err); len(list) > 0 {
-		// The innermost place is where the step stands; outer ones only lead there.
-		fmt.Fprintln(w)
-		list[len(list)-1].Print(w)
+	seen := map[string]bool{}
+	for _, src := range errdefs.Sources(err) { // the innermost first
+		var place strings.Builder
+		src.Print(&place)
+		if !seen[place.String()] {
+			seen[place.String()] = true
+			fmt.Fprintf(w, "\n%s", place.String())
+		}
 	}
 	fmt.Fprintf(w, "ERROR: %v\n", err)
 }

@@ -226,6 +226,9 @@ func (f *buildFlags) secretList(r *build.Request) error {
 				file = id
 			}
 		}
+		if _, ok := os.LookupEnv(variable); variable != "" && !ok {
+			return usage("--secret id=%s: the variable %s is not set", id, variable)
+		}
 		if file != "" {
 			if _, err := os.Stat(file); err != nil {
 				return fault.Errorf(fault.Usage, "--secret id=%s: %w", id, err)

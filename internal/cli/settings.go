@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -15,6 +16,9 @@ import (
 	"larder/internal/fault"
 	"larder/internal/registry"
 )
+
+// commandLineOnly marks flags that no variable and no file may set.
+const commandLineOnly = "larder-command-line-only"
 
 // settings is what the settings files say. A later file wins over an earlier one, setting by setting.
 type settings struct {
@@ -116,6 +120,13 @@ func flagValues(v any) ([]string, error) {
 	return nil, fmt.Errorf("a value, or a list of values, is expected")
 }
 
+// projectFlags are what larder.yaml may set. A project is somebody else's: it says what is built, but neither what the build
+// may do to this machine nor where results, secrets and programs are.
+var projectFlags = []string{
+	"file", "target", "tag", "build-arg", "platform", "label", "annotation", "no-cache", "no-cache-filter", "pull",
+	"add-host", "ulimit", "shm-size", "parallel", "progress",
+}
+
 // addProject reads larder.yaml of the project, where there is one: names of flags with their values.
 func (s *settings) addProject(dir string) error {
 	path := filepath.Join(dir, "larder.yaml")
@@ -132,6 +143,9 @@ func (s *settings) addProject(dir string) error {
 	}
 	for name, node := range doc {
 		origin := fmt.Sprintf("%s:%d", path, node.Line)
+		if !slices.Contains(projectFlags, name) {
+			return fault.Errorf(fault.Usage, "%s: %q is nothing that a project may set: it may set %s; give the rest on the command line or in the settings file", origin, name, strings.Join(projectFlags, ", "))
+		}
 		var v any
 		if err := node.Decode(&v); err != nil {
 			return fault.Errorf(fault.Usage, "%s: %w", origin, err)
@@ -150,7 +164,7 @@ func (s *settings) addProject(dir string) error {
 func (s *settings) fill(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || failed != nil || f.Name == "help" {
+		if f.Changed || failed != nil || f.Name == "help" || f.Annotations[commandLineOnly] != nil {
 			return
 		}
 		name := "LARDER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

@@ -16,7 +16,8 @@ import (
 
 // WriteOptions say how a tree becomes a tar.
 type WriteOptions struct {
-	// Epoch is SOURCE_DATE_EPOCH: no object shows a later mtime. Nil leaves the mtimes.
+	// Epoch is SOURCE_DATE_EPOCH: no object shows a later mtime, and directories show just this one: a layer carries
+	// directories of lower layers, and what those showed when it was made is no part of its identity. Nil leaves the mtimes.
 	Epoch *time.Time
 }
 
@@ -130,6 +131,9 @@ func (t *tarWriter) header(it *item) *tar.Header {
 		hdr.Typeflag, hdr.Size = tar.TypeReg, n.Size
 	case tree.Dir:
 		hdr.Typeflag = tar.TypeDir
+		if t.clamp {
+			hdr.ModTime = time.Unix(t.epoch, 0)
+		}
 		hdr.Name += "/"
 	case tree.Symlink:
 		hdr.Typeflag, hdr.Linkname, hdr.Mode = tar.TypeSymlink, n.Link, 0o777

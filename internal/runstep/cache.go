@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -16,7 +17,67 @@ import (
 	"larder/internal/tree"
 )
 
-func (p *prepared) cache(ctx context.Context, m *pb.Mount, input int, state *layer.State) error {
+// acquireCaches takes hold of the step's cache mounts, in an order that is the same for all steps: two that want the same
+// locked mounts must not each hold one and wait for the other.
+func (p *prepared) acquireCaches(ctx context.Context) error {
+	type want struct {
+		name    string
+		key     cachemount.Key
+		sharing cachemount.Sharing
+		state   *layer.State
+	}
+	var wanted []want
+	for _, m := range p.step.Op.Mounts {
+		if m.MountType != pb.MountType_CACHE || m.CacheOpt == nil || m.Input >= int64(len(p.step.Inputs)) {
+			continue // what is wrong with it is said when it is mounted
+		}
+		w := want{}
+		if m.Input >= 0 {
+			w.state = p.step.Inputs[m.Input]
+		}
+		var err error
+		if w.sharing, err = sharingOf(m.CacheOpt.Sharing); err != nil {
+			return err
+		}
+		w.key, w.name = cacheKey(m, w.state)
+		wanted = append(wanted, w)
+	}
+	slices.SortStableFunc(wanted, func(a, b want) int { return strings.Compare(a.name, b.name) })
+	for _, w := range wanted {
+		if p.caches[w.name] != nil {
+			continue
+		}
+		c, err := p.r.caches.Acquire(ctx, w.key, w.sharing, func(ctx context.Context, dir string) error {
+			return p.r.fill(ctx, w.state, w.key.Selector, dir)
+		})
+		if err != nil {
+			return err
+		}
+		p.caches[w.name] = c
+	}
+	return nil
+}
+
+func sharingOf(opt pb.CacheSharingOpt) (cachemount.Sharing, error) {
+	switch opt {
+	case pb.CacheSharingOpt_SHARED:
+		return cachemount.Shared, nil
+	case pb.CacheSharingOpt_PRIVATE:
+		return cachemount.Private, nil
+	case pb.CacheSharingOpt_LOCKED:
+		return cachemount.Locked, nil
+	}
+	return 0, fmt.Errorf("unknown sharing mode %d", opt)
+}
+
+// cacheKey gives what tells a cache mount apart, and the same as text.
+func cacheKey(m *pb.Mount, state *layer.State) (cachemount.Key, string) {
+	k := cachemount.Key{ID: m.CacheOpt.ID, Base: state.Identities(), Selector: path.Clean("/" + m.Selector)}
+	return k, fmt.Sprintf("%q %s %s", k.ID, k.Base, k.Selector)
+}
+
+// cache mounts one that acquireCaches got.
+func (p *prepared) cache(m *pb.Mount, input int, state *layer.State) error {
 	if m.CacheOpt == nil {
 		return errors.New("a cache mount without an id")
 	}
@@ -26,36 +87,12 @@ func (p *prepared) cache(ctx context.Context, m *pb.Mount, input int, state *lay
 		}
 		p.outputs[m.Output] = &output{input: input}
 	}
-	var sharing cachemount.Sharing
-	switch m.CacheOpt.Sharing {
-	case pb.CacheSharingOpt_SHARED:
-		sharing = cachemount.Shared
-	case pb.CacheSharingOpt_PRIVATE:
-		sharing = cachemount.Private
-	case pb.CacheSharingOpt_LOCKED:
-		sharing = cachemount.Locked
-	default:
-		return fmt.Errorf("unknown sharing mode %d", m.CacheOpt.Sharing)
-	}
-	selector := path.Clean("/" + m.Selector)
-	k := cachemount.Key{ID: m.CacheOpt.ID, Base: state.Identities(), Selector: selector}
-	name := fmt.Sprintf("%q %s %s", k.ID, k.Base, k.Selector)
-	c := p.caches[name]
-	if c == nil {
-		var err error
-		c, err = p.r.caches.Acquire(ctx, k, sharing, func(ctx context.Context, dir string) error {
-			return p.r.fill(ctx, state, selector, dir)
-		})
-		if err != nil {
-			return err
-		}
-		p.caches[name] = c
-	}
+	_, name := cacheKey(m, state)
 	options := []string{"rbind"}
 	if m.Readonly {
 		options = append(options, "ro")
 	}
-	p.list = append(p.list, runtime.Mount{Dest: p.dest(m), Type: "bind", Source: c.Dir(), Options: options})
+	p.list = append(p.list, runtime.Mount{Dest: p.dest(m), Type: "bind", Source: p.caches[name].Dir(), Options: options})
 	return nil
 }
 
@@ -127,9 +164,6 @@ func (p *prepared) secretValue(ctx context.Context, id string) ([]byte, error) {
 		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
 	}
 	data, err := p.step.Secrets(ctx, id)
-	if errors.Is(err, ErrNoSecret) {
-		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
-	}
 	return data, err
 }
 
@@ -141,7 +175,10 @@ func (p *prepared) secretEnv(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("the secret for the variable %s has no id", s.Name)
 		}
 		data, err := p.secretValue(ctx, s.ID)
-		if err != nil && !(errors.Is(err, ErrNoSecret) && s.Optional) {
+		if errors.Is(err, ErrNoSecret) && s.Optional {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		if strings.ContainsRune(string(data), 0) {

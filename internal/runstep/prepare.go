@@ -43,6 +43,9 @@ type output struct {
 // BuildKit's solver.
 func (p *prepared) mounts(ctx context.Context) error {
 	p.outputs = map[int64]*output{}
+	if err := p.acquireCaches(ctx); err != nil {
+		return err
+	}
 	for _, m := range p.step.Op.Mounts {
 		if err := p.mount(ctx, m); err != nil {
 			return err
@@ -79,7 +82,7 @@ func (p *prepared) mount(ctx context.Context, m *pb.Mount) error {
 	case pb.MountType_BIND:
 		err = p.bind(ctx, m, input, state)
 	case pb.MountType_CACHE:
-		err = p.cache(ctx, m, input, state)
+		err = p.cache(m, input, state)
 	case pb.MountType_TMPFS:
 		err = p.tmpfs(m)
 	case pb.MountType_SECRET:

@@ -91,6 +91,12 @@ func (s *Store) removeDir(dir string, id *key.Digest) error {
 	}
 	defer lock.Unlock()
 	if id != nil {
+		// Whoever replaces a link holds the same lock, see unlinkDead.
+		link, err := flock.Acquire(context.Background(), filepath.Join(s.base, "locks", "unlink"), flock.Exclusive)
+		if err != nil {
+			return err
+		}
+		defer link.Unlock()
 		if to, err := os.Readlink(s.indexPath(*id)); err == nil && to == filepath.Base(dir) {
 			if err := os.Remove(s.indexPath(*id)); err != nil {
 				return err

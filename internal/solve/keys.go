@@ -11,9 +11,15 @@ import (
 	"larder/internal/tree"
 )
 
-// layerKey is where the first layer of an identity is recorded.
-func layerKey(identity key.Digest) key.Digest {
-	return key.New("larder.layer.v1").Digest(identity).Sum()
+// layerKey is where the first layer of an identity is recorded. Times that the operation itself sets count: with
+// SOURCE_DATE_EPOCH the frontend sets them, and a build under another epoch must not get them.
+func layerKey(identity key.Digest, op *pb.FileOp) key.Digest {
+	h := key.New("larder.layer.v1").Digest(identity)
+	for _, a := range op.Actions { // -1 says that none is set, an action of another kind gives 0
+		h.Int(a.GetMkdir().GetTimestamp()).Int(a.GetMkfile().GetTimestamp())
+		h.Int(a.GetCopy().GetTimestamp()).Int(a.GetSymlink().GetTimestamp())
+	}
+	return h.Sum()
 }
 
 // fileKey is the exact key of file operations.

@@ -21,7 +21,7 @@ import (
 var errGone = errors.New("a recorded layer is gone")
 
 // restack makes the states that a record describes on today's inputs, and notes when its layers were made.
-func (s *Solver) restack(rec *record.Record, inputs []*layer.State, find func(output int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
+func (s *Solver) restack(rec *record.Record, inputs []*layer.State, find func(output, n int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
 	out := make([]*layer.State, len(rec.Outputs))
 	for i, o := range rec.Outputs {
 		if o.Base >= len(inputs) {
@@ -30,8 +30,8 @@ func (s *Solver) restack(rec *record.Record, inputs []*layer.State, find func(ou
 		if o.Base >= 0 {
 			out[i] = inputs[o.Base]
 		}
-		for _, ref := range o.Layers {
-			l, err := find(i, ref)
+		for n, ref := range o.Layers {
+			l, err := find(i, n, ref)
 			if err != nil {
 				return nil, err
 			}
@@ -129,8 +129,6 @@ type replay struct {
 	res *fileop.Result
 }
 
-func (r *replay) of(output int) layer.Source { return replayed{r, output} }
-
 func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,24 +142,27 @@ func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
 	return r.res, nil
 }
 
-type replayed struct {
-	r      *replay
-	output int
+// made picks a layer of what a file operation made. That it is another than was recorded would mean that the exact key left
+// something out.
+func made(res *fileop.Result, output, n int, ref record.Layer) (*layer.Layer, error) {
+	if output >= len(res.Outputs) || n >= len(res.Outputs[output].Layers) {
+		return nil, errGone
+	}
+	l := res.Outputs[output].Layers[n]
+	if l.Identity != ref.Identity {
+		return nil, fmt.Errorf("a file operation gave layer %s, its record says %s", l.Identity, ref.Identity)
+	}
+	return l, nil
 }
 
+// againSource opens the contents of the layer that a function gives.
+type againSource func(context.Context) (*layer.Layer, error)
+
 // Open implements layer.Source.
-func (o replayed) Open(ctx context.Context, d key.Digest, size int64) (io.ReadCloser, error) {
-	res, err := o.r.result(ctx)
+func (again againSource) Open(ctx context.Context, d key.Digest, size int64) (io.ReadCloser, error) {
+	l, err := again(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if o.output < len(res.Outputs) {
-		for _, l := range slices.Backward(res.Outputs[o.output].Layers) {
-			rc, err := l.Contents.Open(ctx, d, size)
-			if !errors.Is(err, layer.ErrNoContent) {
-				return rc, err
-			}
-		}
-	}
-	return nil, fmt.Errorf("%s: %w", d, layer.ErrNoContent)
+	return l.Contents.Open(ctx, d, size)
 }

@@ -51,8 +51,8 @@ func (s *Solver) source(ctx context.Context, n *node, op *pb.SourceOp, line *pro
 func (s *Solver) files(ctx context.Context, n *node, op *pb.FileOp, line *progress.Vertex, inputs []*layer.State) ([]*layer.State, error) {
 	k := fileKey(op, inputs)
 	if !n.ignoreCache {
-		if rec, ok := s.opt.Records.Get(k); ok {
-			if out, ok := s.recallFiles(rec, op, inputs); ok {
+		if rec, ok := s.opt.Records.Get(k); ok && s.hasTrees(rec) {
+			if out, err := s.recallFiles(rec, op, inputs); err == nil {
 				line.Cached()
 				return out, nil
 			}
@@ -64,86 +64,110 @@ func (s *Solver) files(ctx context.Context, n *node, op *pb.FileOp, line *progre
 		line.Done(err)
 		return nil, err
 	}
-	rec := &record.Record{Key: k, Name: n.name, Created: now()}
+	rec := &record.Record{Key: k, Name: n.name}
 	for _, o := range res.Outputs {
 		out := record.Output{Base: o.Base}
 		for _, l := range o.Layers {
-			ref, err := s.keepLayer(ctx, l)
+			kept, err := s.keepLayer(ctx, op, l)
 			if err != nil {
 				line.Done(err)
 				return nil, err
 			}
-			out.Layers = append(out.Layers, ref)
+			// An operation that made what was there already leaves the image as it was, its times included.
+			if kept.Created.After(rec.Created) {
+				rec.Created = kept.Created
+			}
+			out.Layers = append(out.Layers, kept.Outputs[0].Layers[0])
 		}
 		rec.Outputs = append(rec.Outputs, out)
 	}
-	rec, err = s.opt.Records.Put(rec)
+	first, err := s.opt.Records.Put(rec)
+	if err == nil && !s.hasTrees(first) {
+		first, err = s.opt.Records.Replace(rec) // what was there before was no use
+	}
 	if err != nil {
 		line.Done(err)
 		return nil, err
 	}
-	contents := make([]layer.Source, len(res.Outputs))
-	for i, o := range res.Outputs {
-		if len(o.Layers) > 0 {
-			contents[i] = o.Layers[len(o.Layers)-1].Contents
-		}
-	}
-	out, err := s.restack(rec, inputs, func(output int, ref record.Layer) (*layer.Layer, error) {
-		return s.fileLayer(ref, contents[output]), nil
+	out, err := s.restack(first, inputs, func(output, n int, ref record.Layer) (*layer.Layer, error) {
+		return s.fileLayer(k, op, ref, func(context.Context) (*layer.Layer, error) {
+			return made(res, output, n, ref)
+		}), nil
 	})
 	line.Done(err)
 	return out, err
 }
 
-// keepLayer stores the tree of an observed layer, unless a layer of the same identity is stored: then that one, with its
+// hasTrees tells whether all trees that a record names are stored.
+func (s *Solver) hasTrees(rec *record.Record) bool {
+	for _, o := range rec.Outputs {
+		for _, ref := range o.Layers {
+			if !s.opt.Records.HasTree(ref.Tree) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// keepLayer stores the tree of an observed layer under a record of its own, which it gives, unless a layer of the same identity is stored: then that one, with its
 // mtimes, is adopted (DESIGN section 3).
-func (s *Solver) keepLayer(ctx context.Context, l *layer.Layer) (record.Layer, error) {
-	k := layerKey(l.Identity)
+func (s *Solver) keepLayer(ctx context.Context, op *pb.FileOp, l *layer.Layer) (*record.Record, error) {
+	k := layerKey(l.Identity, op)
 	if rec, ok := s.opt.Records.Get(k); ok && len(rec.Outputs) == 1 && len(rec.Outputs[0].Layers) == 1 {
-		if ref := rec.Outputs[0].Layers[0]; s.opt.Records.HasTree(ref.Tree) {
-			return ref, nil
+		if s.hasTrees(rec) {
+			return rec, nil
 		}
 		if err := s.opt.Records.Delete(k); err != nil {
-			return record.Layer{}, err
+			return nil, err
 		}
 	}
 	root, err := l.Tree(ctx)
 	if err != nil {
-		return record.Layer{}, err
+		return nil, err
 	}
 	blob, err := s.opt.Records.PutTree(root)
 	if err != nil {
-		return record.Layer{}, err
+		return nil, err
 	}
 	ref := record.Layer{Identity: l.Identity, Tree: blob}
-	rec, err := s.opt.Records.Put(&record.Record{Key: k, Created: now(), Outputs: []record.Output{{Base: -1, Layers: []record.Layer{ref}}}})
-	if err != nil {
-		return record.Layer{}, err
-	}
-	return rec.Outputs[0].Layers[0], nil
+	return s.opt.Records.Put(&record.Record{Key: k, Created: now(), Outputs: []record.Output{{Base: -1, Layers: []record.Layer{ref}}}})
 }
 
-func (s *Solver) fileLayer(ref record.Layer, contents layer.Source) *layer.Layer {
-	return layer.Lazy(ref.Identity, false, contents, func(context.Context) (*tree.Node, error) {
-		return s.opt.Records.Tree(ref.Tree)
-	})
-}
-
-// recallFiles makes the outputs of a file operation from its record. Contents are found by doing the operation again, when
-// somebody needs them: an exact key promises the same inputs.
-func (s *Solver) recallFiles(rec *record.Record, op *pb.FileOp, inputs []*layer.State) ([]*layer.State, bool) {
-	for _, o := range rec.Outputs {
-		for _, ref := range o.Layers {
-			if !s.opt.Records.HasTree(ref.Tree) {
-				return nil, false
+// fileLayer makes a layer whose tree is stored. again does the operation that made it, for its contents, and for its tree
+// where the stored one turns out to be gone or damaged: then its records go too, so that the next build stores new ones.
+func (s *Solver) fileLayer(exact key.Digest, op *pb.FileOp, ref record.Layer, again func(context.Context) (*layer.Layer, error)) *layer.Layer {
+	return layer.Lazy(ref.Identity, false, againSource(again), func(ctx context.Context) (*tree.Node, error) {
+		root, err := s.opt.Records.Tree(ref.Tree)
+		if err == nil {
+			return root, nil
+		}
+		for _, k := range []key.Digest{exact, layerKey(ref.Identity, op)} {
+			if err := s.opt.Records.Delete(k); err != nil {
+				return nil, err
 			}
 		}
-	}
-	contents := &replay{files: s.opt.Files, op: op, inputs: inputs}
-	out, err := s.restack(rec, inputs, func(output int, ref record.Layer) (*layer.Layer, error) {
-		return s.fileLayer(ref, contents.of(output)), nil
+		l, err := again(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return l.Tree(ctx)
 	})
-	return out, err == nil
+}
+
+// recallFiles makes the outputs of a file operation from its record. An exact key promises the same inputs, so the operation
+// can be done again when its contents are needed.
+func (s *Solver) recallFiles(rec *record.Record, op *pb.FileOp, inputs []*layer.State) ([]*layer.State, error) {
+	r := &replay{files: s.opt.Files, op: op, inputs: inputs}
+	return s.restack(rec, inputs, func(output, n int, ref record.Layer) (*layer.Layer, error) {
+		return s.fileLayer(rec.Key, op, ref, func(ctx context.Context) (*layer.Layer, error) {
+			res, err := r.result(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return made(res, output, n, ref)
+		}), nil
+	})
 }
 
 // exec does a RUN step.
@@ -153,7 +177,7 @@ func (s *Solver) exec(ctx context.Context, n *node, op *pb.ExecOp, line *progres
 		line.Done(err)
 		return nil, err
 	}
-	if out, ok := s.recallExec(ctx, n, k, line, inputs); ok {
+	if out, ok := s.recallExec(ctx, n, k, line, inputs, false); ok {
 		return out, nil
 	}
 	// Whoever holds the lock runs the step; the others find its record afterwards.
@@ -162,7 +186,7 @@ func (s *Solver) exec(ctx context.Context, n *node, op *pb.ExecOp, line *progres
 		return nil, err
 	}
 	defer unlock()
-	if out, ok := s.recallExec(ctx, n, k, line, inputs); ok {
+	if out, ok := s.recallExec(ctx, n, k, line, inputs, true); ok {
 		return out, nil
 	}
 	if s.slots != nil {
@@ -205,7 +229,7 @@ func (s *Solver) runExec(ctx context.Context, n *node, k key.Digest, op *pb.Exec
 	if err != nil {
 		return nil, err
 	}
-	return s.restack(rec, inputs, func(_ int, ref record.Layer) (*layer.Layer, error) {
+	return s.restack(rec, inputs, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
 		if l, ok := made[ref.Identity]; ok {
 			return l, nil
 		}
@@ -216,8 +240,9 @@ func (s *Solver) runExec(ctx context.Context, n *node, k key.Digest, op *pb.Exec
 	})
 }
 
-// recallExec makes the outputs of a RUN step from its record, if it has one whose layers are all here.
-func (s *Solver) recallExec(ctx context.Context, n *node, k key.Digest, line *progress.Vertex, inputs []*layer.State) ([]*layer.State, bool) {
+// recallExec makes the outputs of a RUN step from its record, if it has one whose layers are all here. Who holds the key's
+// lock forgets a record that is no use, so that the one to come is the first.
+func (s *Solver) recallExec(ctx context.Context, n *node, k key.Digest, line *progress.Vertex, inputs []*layer.State, locked bool) ([]*layer.State, bool) {
 	if n.ignoreCache {
 		return nil, false
 	}
@@ -225,7 +250,7 @@ func (s *Solver) recallExec(ctx context.Context, n *node, k key.Digest, line *pr
 	if !ok {
 		return nil, false
 	}
-	out, err := s.restack(rec, inputs, func(_ int, ref record.Layer) (*layer.Layer, error) {
+	out, err := s.restack(rec, inputs, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
 		l, ok := s.opt.Layers.Layer(ctx, ref.Identity)
 		if !ok {
 			return nil, errGone
@@ -233,6 +258,9 @@ func (s *Solver) recallExec(ctx context.Context, n *node, k key.Digest, line *pr
 		return l, nil
 	})
 	if err != nil {
+		if !locked {
+			return nil, false
+		}
 		if err := s.opt.Records.Delete(k); err != nil {
 			line.Note("forget a record whose layers are gone: " + err.Error())
 		}
