@@ -70,7 +70,7 @@ func TestSoakKill(t *testing.T) {
 		}
 		nothingLeft(t, root, mark)
 		if t.Failed() {
-			t.Fatalf("round %d, after kills at %v; the last build said:\n%s", n, kills, s.said)
+			t.Fatalf("round %d, after kills at %v; the last build said:\n%s", n, kills, s.said.Load())
 		}
 		if err := os.RemoveAll(root); err != nil {
 			t.Fatalf("round %d, after kills at %v: %v", n, kills, err)

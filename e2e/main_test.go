@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"larder/internal/testregistry"
@@ -59,7 +60,7 @@ func needRoot(t *testing.T) {
 
 // site is a project, a registry with its base image, and a place for local roots.
 type site struct {
-	said     string // by the last tryBuild, output of larder
+	said     atomic.Value // string: output of larder in the last tryBuild
 	registry *testregistry.Registry
 	dir      string // the context
 	work     string
@@ -68,7 +69,9 @@ type site struct {
 func newSite(t *testing.T, dockerfile string) *site {
 	t.Helper()
 	needRoot(t)
-	s := &site{registry: testregistry.Start(t), work: t.TempDir()}
+	s := &site{work: t.TempDir()}
+	// On disk: in memory, base images of a hundred megabytes are copied again and again.
+	s.registry = testregistry.StartWith(t, testregistry.Options{Dir: filepath.Join(s.work, "registry")})
 	s.registry.PushBase(t, "busybox")
 	s.dir = filepath.Join(s.work, "context")
 	if err := os.MkdirAll(filepath.Join(s.dir, "src"), 0o755); err != nil {
@@ -114,7 +117,7 @@ func (s *site) tryBuild(ctx context.Context, root, out string, more ...string) (
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
 	err := cmd.Run()
-	s.said = text.String()
+	s.said.Store(text.String())
 	if err != nil {
 		return "", fmt.Errorf("larder build: %w\n%s", err, text.Bytes())
 	}

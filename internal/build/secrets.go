@@ -26,7 +26,7 @@ type secrets struct {
 func (s *secrets) value(_ context.Context, id string) ([]byte, error) {
 	from, ok := s.given[id]
 	if !ok {
-		return nil, fmt.Errorf("secret %s: %w; give it with --secret id=%s,src=FILE", id, runstep.ErrNoSecret, id)
+		return nil, runstep.ErrNoSecret
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,9 +7,10 @@ import (
 	"io"
 )
 
-// Hasher builds a key from typed fields. Every field is written with its length, so two different sequences of
-// fields never hash alike, and every Hasher starts with a domain, so a key of one kind never equals one of another.
-// The domain names a version ("larder.copy.v1"): whoever changes what a key means changes it.
+// Hasher builds a key from fields. Every field that varies in length is written with it, so two different sequences of
+// fields of the same kinds never hash alike, and every Hasher starts with a domain, so a key of one kind never equals one of
+// another. The domain fixes which kinds of fields follow, and names a version ("larder.copy.v1"): whoever changes what a
+// key means changes it.
 // A Hasher is not safe for concurrent use.
 type Hasher struct {
 	h   hash.Hash

@@ -164,6 +164,9 @@ func (p *prepared) secretValue(ctx context.Context, id string) ([]byte, error) {
 		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
 	}
 	data, err := p.step.Secrets(ctx, id)
+	if errors.Is(err, ErrNoSecret) {
+		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
+	}
 	return data, err
 }
 
