@@ -5,19 +5,20 @@ import (
 	"io"
 	"strings"
 
-	"github.com/moby/buildkit/solver/errdefs"
+	"larder/internal/frontend"
 )
 
 // printError says what went wrong: the places in the Dockerfile with the lines around them, then the message.
 func printError(w io.Writer, err error) {
 	seen := map[string]bool{}
-	for _, src := range errdefs.Sources(err) { // the innermost first
+	failure := frontend.Describe(err)
+	for _, p := range failure.Places { // the innermost first
 		var place strings.Builder
-		src.Print(&place)
+		p.Print(&place)
 		if !seen[place.String()] {
 			seen[place.String()] = true
 			fmt.Fprintf(w, "\n%s", place.String())
 		}
 	}
-	fmt.Fprintf(w, "ERROR: %v\n", err)
+	fmt.Fprintf(w, "ERROR: %s\n", failure.Message)
 }

@@ -94,9 +94,6 @@ func newRoot(e *env) *cobra.Command {
 		return fault.Errorf(fault.Usage, "%w\nSee '%s --help'.", err, cmd.CommandPath())
 	})
 	root.AddCommand(buildCommand(e), cacheCommand(e), versionCommand(e))
-	for _, c := range append(root.Commands(), root) {
-		c.DisableAutoGenTag = true
-	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {

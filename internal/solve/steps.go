@@ -59,9 +59,14 @@ func (s *Solver) files(ctx context.Context, n *node, op *pb.FileOp, line *progre
 		}
 	}
 	line.Start()
+	out, err := s.applyFiles(ctx, n, k, op, inputs)
+	line.Done(err)
+	return out, err
+}
+
+func (s *Solver) applyFiles(ctx context.Context, n *node, k key.Digest, op *pb.FileOp, inputs []*layer.State) ([]*layer.State, error) {
 	res, err := s.opt.Files.Apply(ctx, op, inputs)
 	if err != nil {
-		line.Done(err)
 		return nil, err
 	}
 	rec := &record.Record{Key: k, Name: n.name}
@@ -70,7 +75,6 @@ func (s *Solver) files(ctx context.Context, n *node, op *pb.FileOp, line *progre
 		for _, l := range o.Layers {
 			kept, err := s.keepLayer(ctx, op, l)
 			if err != nil {
-				line.Done(err)
 				return nil, err
 			}
 			// An operation that made what was there already leaves the image as it was, its times included.
@@ -86,16 +90,13 @@ func (s *Solver) files(ctx context.Context, n *node, op *pb.FileOp, line *progre
 		first, err = s.opt.Records.Replace(rec) // what was there before was no use
 	}
 	if err != nil {
-		line.Done(err)
 		return nil, err
 	}
-	out, err := s.restack(first, inputs, func(output, n int, ref record.Layer) (*layer.Layer, error) {
+	return s.restack(first, inputs, func(output, n int, ref record.Layer) (*layer.Layer, error) {
 		return s.fileLayer(k, op, ref, func(context.Context) (*layer.Layer, error) {
 			return made(res, output, n, ref)
 		}), nil
 	})
-	line.Done(err)
-	return out, err
 }
 
 // hasTrees tells whether all trees that a record names are stored.
