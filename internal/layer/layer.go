@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
@@ -15,6 +16,17 @@ import (
 
 // ErrNoContent is wrapped by a Source that does not know a digest.
 var ErrNoContent = errors.New("content is not here")
+
+// GoneError says that a layer which a record promised cannot be had: its blob was deleted from the remote cache, is damaged,
+// or its store does not answer. The step that makes the layer has to run again (DESIGN invariant 2).
+type GoneError struct {
+	Identity key.Digest
+	Err      error // why
+}
+
+func (e *GoneError) Error() string { return fmt.Sprintf("layer %s is gone: %v", e.Identity, e.Err) }
+
+func (e *GoneError) Unwrap() error { return e.Err }
 
 // Source opens the contents of files by digest. What it hands out may be edited meanwhile (a build context):
 // whoever copies it into a layer, image or directory compares the digest while reading (DESIGN invariant 10), see

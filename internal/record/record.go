@@ -3,6 +3,7 @@
 package record
 
 import (
+	"encoding/json"
 	"time"
 
 	"larder/internal/key"
@@ -13,9 +14,22 @@ import (
 type Record struct {
 	Key      key.Digest    `json:"key"`
 	Name     string        `json:"name"`               // the step as the display shows it
-	Outputs  []Output      `json:"outputs"`            // one per output of the step
+	Outputs  []Output      `json:"outputs,omitempty"`  // one per output of the step
 	Created  time.Time     `json:"created"`            // when the step ended, UTC, whole seconds
 	Duration time.Duration `json:"duration,omitempty"` // how long it ran, nanoseconds
+	// Data is what a record without outputs says: a destination resolution, the digest of a part of a state.
+	Data []byte `json:"data,omitempty"`
+	// From names the remote scope that a local record was copied from; empty for a step that was done here. Who does not
+	// read that scope does not believe the record.
+	From string `json:"from,omitempty"`
+}
+
+// Digest names all that a record says, but for From.
+func (r *Record) Digest() key.Digest {
+	c := *r
+	c.From = ""
+	b, _ := json.Marshal(&c) // strings, numbers and digests: cannot fail
+	return key.Bytes(b)
 }
 
 // Output is one state that a step made: new layers on what it was given.
