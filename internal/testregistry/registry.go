@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // storage for Options.Dir
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // storage without it
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/sirupsen/logrus"
 )
 
@@ -24,7 +21,8 @@ import (
 type Options struct {
 	// Addr is where to listen, "127.0.0.1:0" when empty.
 	Addr string
-	// Dir keeps the contents in files; empty keeps them in memory.
+	// Dir keeps the contents in files; empty keeps them in memory, where each 32 KiB that arrive copy the whole blob so far:
+	// good for small images, hopeless for layers of more than some ten megabytes.
 	Dir string
 	// Wrap, where set, stands between the counters and the registry: a test refuses, delays or spoils answers with it.
 	Wrap func(http.Handler) http.Handler
@@ -35,7 +33,7 @@ type Registry struct {
 	// Addr is host:port; image references start with it.
 	Addr string
 
-	dir    string
+	driver storagedriver.StorageDriver
 	app    *handlers.App
 	server *http.Server
 	count  *counter
@@ -65,18 +63,15 @@ func Serve(opt Options) (*Registry, error) {
 	if opt.Addr == "" {
 		opt.Addr = "127.0.0.1:0"
 	}
+	driver, err := openStorage(opt.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
 	storage := configuration.Storage{
-		"inmemory": {},
-		"delete":   {"enabled": true},
+		storageName: {"driver": driver},
+		"delete":    {"enabled": true},
 		// The purger is a goroutine without an owner that would wait for it.
 		"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
-	}
-	if opt.Dir != "" {
-		delete(storage, "inmemory")
-		storage["filesystem"] = configuration.Parameters{"rootdirectory": opt.Dir}
-		if err := os.MkdirAll(opt.Dir, 0o755); err != nil {
-			return nil, err
-		}
 	}
 	config := &configuration.Configuration{Version: "0.1", Storage: storage}
 	config.Catalog.MaxEntries = 1000
@@ -89,7 +84,7 @@ func Serve(opt Options) (*Registry, error) {
 	}
 	r := &Registry{
 		Addr:   l.Addr().String(),
-		dir:    opt.Dir,
+		driver: driver,
 		app:    handlers.NewApp(context.Background(), config),
 		served: make(chan error, 1),
 	}
@@ -114,17 +109,6 @@ func (r *Registry) Close() error {
 
 // Ref gives the reference of an image in this registry; name is "repository:tag".
 func (r *Registry) Ref(name string) string { return r.Addr + "/" + name }
-
-// Forget removes a repository, so that a push sends everything again. Only a registry with a directory can.
-func (r *Registry) Forget(repository string) error {
-	if r.dir == "" {
-		return errors.New("a registry in memory cannot forget a repository")
-	}
-	if !filepath.IsLocal(repository) {
-		return fmt.Errorf("%q is no repository", repository)
-	}
-	return os.RemoveAll(filepath.Join(r.dir, "docker/registry/v2/repositories", filepath.FromSlash(repository)))
-}
 
 // splitName cuts "repository:tag", with "latest" for a missing tag.
 func splitName(name string) (repository, tag string) {

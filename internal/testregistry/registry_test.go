@@ -36,21 +36,31 @@ func TestCountsWhatClientsMoveAndNothingElse(t *testing.T) {
 }
 
 func TestForgetMakesTheNextPushSendEverything(t *testing.T) {
-	r := StartWith(t, Options{Dir: t.TempDir()})
-	r.PushBase(t, "busybox")
-	if err := r.Forget("busybox"); err != nil {
-		t.Fatal(err)
+	for name, opt := range map[string]Options{"memory": {}, "disk": {Dir: t.TempDir()}} {
+		t.Run(name, func(t *testing.T) {
+			r := StartWith(t, opt)
+			if err := r.Forget("busybox"); err != nil {
+				t.Error("a repository that is not there:", err)
+			}
+			r.PushBase(t, "busybox")
+			if err := r.Forget("busybox"); err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.Get("http://" + r.Addr + "/v2/busybox/manifests/latest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != http.StatusNotFound {
+				t.Errorf("status %d after Forget", res.StatusCode)
+			}
+			r.PushBase(t, "busybox")
+			get(t, r, "/v2/busybox/manifests/latest")
+			if err := r.Forget("../x"); err == nil {
+				t.Error("a path upwards was taken for a repository")
+			}
+		})
 	}
-	res, err := http.Get("http://" + r.Addr + "/v2/busybox/manifests/latest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusNotFound {
-		t.Errorf("status %d after Forget", res.StatusCode)
-	}
-	r.PushBase(t, "busybox")
-	get(t, r, "/v2/busybox/manifests/latest")
 }
 
 func TestWrapCanRefuse(t *testing.T) {
