@@ -8,18 +8,26 @@ import (
 
 // Builder is one way to turn a workload into an image in the registry. The methods are called one at a time.
 type Builder interface {
-	// Start makes the builder ready: what it starts here (a daemon) is not part of any measurement.
+	// Start makes the builder ready, with whatever local state there is. A daemon runs from here on.
 	Start(ctx context.Context) error
-	// Build builds the directory and pushes the image to ref. This call is what is timed.
-	Build(ctx context.Context, dir, ref string) error
-	// Reset removes all local state, as a new machine would have none. The builder is ready again afterwards.
-	Reset(ctx context.Context) error
+	// Build builds and pushes. This call is what is timed, together with Start where a scenario says so.
+	Build(ctx context.Context, j job) error
+	// CacheRepository names where the remote cache of images in a repository is kept: the same repository where the
+	// builder can, else one beside it.
+	CacheRepository(repository string) string
 	// PeakRSS is the highest resident memory, in bytes, of the process that builds, since the last ResetPeak.
 	PeakRSS() int64
-	// ResetPeak starts a new measurement of PeakRSS.
+	// ResetPeak starts a new measurement of PeakRSS. A process that Start makes later starts its own.
 	ResetPeak() error
-	// Stop ends what Start started and removes the local state.
+	// Stop ends what Start started and removes all local state, as a new machine would have none.
 	Stop() error
+}
+
+// job is one build.
+type job struct {
+	dir   string // context and Dockerfile
+	image string // the reference that the image is pushed to
+	cache string // the repository of the remote cache, read and written; empty for a build without one
 }
 
 // env is what builders are given.

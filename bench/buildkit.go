@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/moby/buildkit/client"
 )
 
 // buildKit is buildkitd with its overlayfs snapshotter and runc, as bench/peers builds it, driven by buildctl. The
-// daemon runs while nothing is measured, as it does on a developer's machine.
+// daemon runs while nothing is measured, as it does on a developer's machine, except in the fresh scenarios.
 type buildKit struct {
 	daemon, client string
 	state          string
@@ -36,7 +39,8 @@ func newBuildKit(e env) (*buildKit, error) {
 	return b, nil
 }
 
-func (b *buildKit) address() string { return "unix://" + filepath.Join(b.state, "buildkitd.sock") }
+func (b *buildKit) socket() string  { return filepath.Join(b.state, "buildkitd.sock") }
+func (b *buildKit) address() string { return "unix://" + b.socket() }
 
 func (b *buildKit) Start(ctx context.Context) error {
 	if err := os.MkdirAll(b.state, 0o700); err != nil {
@@ -60,37 +64,60 @@ func (b *buildKit) Start(ctx context.Context) error {
 	if err := b.cmd.Start(); err != nil {
 		return errors.Join(err, log.Close())
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		err := exec.CommandContext(ctx, b.client, "--addr", b.address(), "debug", "workers").Run()
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			text, _ := os.ReadFile(log.Name())
-			return errors.Join(fmt.Errorf("buildkitd does not answer: %w\n%s", err, lastBytes(text, 4000)), b.stopDaemon())
-		}
-		time.Sleep(100 * time.Millisecond)
+	if err := b.await(ctx); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return errors.Join(fmt.Errorf("buildkitd does not answer: %w\n%s", err, lastBytes(text, 4000)), b.stopDaemon())
 	}
+	return nil
 }
 
-func (b *buildKit) Build(ctx context.Context, dir, ref string) error {
-	cmd := exec.CommandContext(ctx, b.client, "--addr", b.address(), "build", "--progress", "plain",
-		"--frontend", "dockerfile.v0", "--local", "context="+dir, "--local", "dockerfile="+dir,
-		"--opt", "build-arg:REGISTRY="+b.registry,
-		"--output", "type=image,name="+ref+",push=true")
-	var client int64 // the daemon's memory is what is compared
-	return runWatched(cmd, &client)
-}
-
-func (b *buildKit) Reset(ctx context.Context) error {
-	if err := b.Stop(); err != nil {
+// await returns as soon as the daemon answers. It looks often, because some scenarios count it.
+func (b *buildKit) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		if c, err := net.Dial("unix", b.socket()); err == nil {
+			c.Close()
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	c, err := client.New(ctx, b.address())
+	if err != nil {
 		return err
 	}
-	return b.Start(ctx)
+	_, err = c.Info(ctx)
+	return errors.Join(err, c.Close())
 }
 
-func (b *buildKit) PeakRSS() int64   { return peakOf(b.cmd.Process.Pid) }
-func (b *buildKit) ResetPeak() error { return resetPeakOf(b.cmd.Process.Pid) }
+func (b *buildKit) Build(ctx context.Context, j job) error {
+	args := []string{"--addr", b.address(), "build", "--progress", "plain",
+		"--frontend", "dockerfile.v0", "--local", "context=" + j.dir, "--local", "dockerfile=" + j.dir,
+		"--opt", "build-arg:REGISTRY=" + b.registry,
+		"--output", "type=image,name=" + j.image + ",push=true"}
+	if j.cache != "" {
+		// What its documentation recommends; an OCI image manifest is the default of this version.
+		args = append(args, "--import-cache", "type=registry,ref="+j.cache, "--export-cache", "type=registry,ref="+j.cache+",mode=max")
+	}
+	var peak int64 // the client's: the daemon's memory is what is compared
+	return runWatched(exec.CommandContext(ctx, b.client, args...), &peak)
+}
+
+// CacheRepository is one beside the image's: BuildKit's cache is an image of its own, under a tag of its own.
+func (b *buildKit) CacheRepository(repository string) string { return repository + "-cache" }
+
+func (b *buildKit) PeakRSS() int64 { return peakOf(b.cmd.Process.Pid) }
+
+func (b *buildKit) ResetPeak() error {
+	if b.cmd == nil {
+		return nil
+	}
+	return resetPeakOf(b.cmd.Process.Pid)
+}
 
 func (b *buildKit) Stop() error {
 	if err := b.stopDaemon(); err != nil {

@@ -1,10 +1,53 @@
 // Command bench builds the same workloads with several builders, in turn, and compares: seconds, peak memory, and
 // what went to and from the registry.
 //
-//	bench [-workloads go,node,apt,files] [-scenarios cold,nochange,oneline,onedep] [-builders larder,buildkit] [-runs 3]
+//	bench [-workloads go,node,apt,files] [-scenarios cold,nochange,...] [-builders larder,buildkit]
+//	      [-runs 5] [-cold-runs 3] [-latency 25ms]
 //
 // A workload is a directory below workloads/ with a Dockerfile; a scenario is what happens to it between two builds.
 // Builders take turns inside each repetition (A B A B), so that a slow minute of the machine or the network hits
 // both. The registry runs in this process, on loopback, and counts. A new builder is one type with the methods
 // of Builder and a line in newBuilder.
+//
+// # Scenarios
+//
+// Builds on one machine, without a remote cache:
+//
+//   - cold: no local state, and the repository forgotten, so that the push sends everything.
+//   - nochange, oneline, onedep: local state of the build before; nothing, a source line or a dependency changed.
+//
+// Builds with a remote cache, which all of them read and write, as CI jobs do (larder: --cache; BuildKit:
+// --import-cache and --export-cache with type=registry,mode=max), in repositories of the builder's own that the
+// scenarios above do not use:
+//
+//   - cold-cache: no local state, nothing in the repositories: the first build ever.
+//   - fresh: the local state removed, the repositories kept, nothing changed. BuildKit's daemon starts on an
+//     empty directory inside the measurement.
+//   - fresh-oneline: the same with one source line changed.
+//
+// What a first build leaves in the repositories is kept once per workload and builder (the last one of cold-cache, or
+// one that is not measured), and brought back before each fresh run: none finds what the run before it pushed. Each
+// fresh-oneline run has an edit of its own, which is taken back after it.
+//
+// With -latency, the fresh scenarios are measured a second time with that much added to each round trip between
+// builders and registry, the set-up of connections included (link.go). Bandwidth stays that of loopback, and what steps
+// themselves download comes as fast as it does.
+//
+// # Results
+//
+// The file that -out names holds a list of rows, one for each builder in each scenario of each workload. A row replaces
+// the earlier one of the same place, others stay.
+//
+//	workload, scenario, builder
+//	latency_ms            added to each round trip with the registry; 0 for none
+//	seconds               what each run took, in the order of the runs
+//	median_s              their median
+//	ratio                 median_s divided by that of -baseline in the same place; null where it was not measured
+//	peak_rss_bytes        highest resident memory of any run: larder's process, BuildKit's daemon
+//	registry_down_bytes   median over the runs of the bytes in the bodies of the registry's answers
+//	registry_up_bytes     the same for request bodies
+//	requests              median of the number of requests that reached the registry
+//	measured              when the last run had ended
+//
+// The file beside it, with .machine.json, says where the newest rows were measured.
 package main

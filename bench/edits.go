@@ -9,11 +9,12 @@ import (
 
 var revision = regexp.MustCompile(`"revision \d+"`)
 
-// revisionIn is the "one source line" of most workloads: a string that ends up in the program.
-func revisionIn(name string) func(dir string, n int) error {
-	return func(dir string, n int) error {
-		return substitute(filepath.Join(dir, name), revision, fmt.Sprintf(`"revision %d"`, n))
-	}
+// always names the same file for every edit.
+func always(name string) func(int) string { return func(int) string { return name } }
+
+// setRevision is the "one source line" of most workloads: a string that ends up in the program.
+func setRevision(path string, n int) error {
+	return substitute(path, revision, fmt.Sprintf(`"revision %d"`, n))
 }
 
 // chiVersions of a module that no other requires; go.sum holds all of them.

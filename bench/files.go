@@ -51,10 +51,13 @@ var words = []string{
 	"import", "package", "context", "error", "value", "catalog", "snapshot", "compress", "the", "of", "and", "for",
 }
 
-// fileLine changes one line of one file, another file each time.
-func fileLine(dir string, n int) error {
+// fileOfLine is where one line changes: another file each time.
+func fileOfLine(n int) string {
 	d := n % fileDirs
-	path := filepath.Join(dir, "data", fmt.Sprintf("part%d", d/50), fmt.Sprintf("pkg%03d", d), "f00.txt")
+	return filepath.Join("data", fmt.Sprintf("part%d", d/50), fmt.Sprintf("pkg%03d", d), "f00.txt")
+}
+
+func fileLine(path string, n int) error {
 	return os.WriteFile(path, fmt.Appendf(nil, "revision %d\n", n), 0o644)
 }
 

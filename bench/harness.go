@@ -17,15 +17,20 @@ type harness struct {
 	settings
 	scratch  string
 	registry *testregistry.Registry
+	stock    *stock
+	link     *link
 }
 
-// contestant is one builder with a working copy and a repository of its own.
+// contestant is one builder with a working copy and repositories of its own.
 type contestant struct {
 	name   string
 	b      Builder
 	dir    string
-	repo   string
-	primed bool // the working copy has been built by the state as it is
+	repo   string // of builds without a remote cache
+	app    string // of builds with one
+	lines  int    // so many oneLine edits were made
+	primed bool   // the local state has built the working copy as it is, without a remote cache
+	filled bool   // the stock has what a first build of the working copy leaves in the registry
 }
 
 // workload measures one workload in all scenarios. It returns what was measured before an error.
@@ -37,11 +42,12 @@ func (h *harness) workload(ctx context.Context, w workload, list []scenario) (ro
 		}
 	}()
 	for _, name := range h.builders {
-		b, err := newBuilder(name, env{state: h.scratch, registry: h.registry.Addr, binDir: h.binDir, peerDir: h.peerDir})
+		b, err := newBuilder(name, env{state: h.scratch, registry: h.link.addr, binDir: h.binDir, peerDir: h.peerDir})
 		if err != nil {
 			return nil, err
 		}
-		c := &contestant{name: name, b: b, dir: filepath.Join(h.scratch, "work-"+name), repo: "bench/" + name + "/" + w.name}
+		repo := "bench/" + name + "/" + w.name
+		c := &contestant{name: name, b: b, dir: filepath.Join(h.scratch, "work-"+name), repo: repo, app: repo + "-app"}
 		if err := w.copyTo(h.sources, c.dir); err != nil {
 			return nil, err
 		}
@@ -51,79 +57,187 @@ func (h *harness) workload(ctx context.Context, w workload, list []scenario) (ro
 		all = append(all, c)
 	}
 	for _, s := range list {
-		got, err := h.scenario(ctx, w, s, all)
-		if err != nil {
-			return rows, fmt.Errorf("workload %s, scenario %s: %w", w.name, s.name, err)
+		for _, delay := range h.delays(s) {
+			got, err := h.scenario(ctx, w, s, delay, all)
+			if err != nil {
+				return rows, fmt.Errorf("workload %s, scenario %s: %w", w.name, label(s.name, delay), err)
+			}
+			rows = append(rows, got...)
 		}
-		rows = append(rows, got...)
 	}
 	return rows, nil
 }
 
-// scenario lets the builders take turns.
-func (h *harness) scenario(ctx context.Context, w workload, s scenario, all []*contestant) ([]row, error) {
-	runs := h.runs
-	if s.cold {
-		runs = h.coldRuns
+// delays are the latencies that a scenario is measured with.
+func (h *harness) delays(s scenario) []time.Duration {
+	if s.fresh && h.latency > 0 {
+		return []time.Duration{0, h.latency}
 	}
-	if !s.cold {
-		for _, c := range all {
-			if c.primed {
-				continue
-			}
-			if err := c.b.Build(ctx, c.dir, h.registry.Ref(c.repo)); err != nil {
-				return nil, fmt.Errorf("%s, first build: %w", c.name, err)
-			}
-			c.primed = true
+	return []time.Duration{0}
+}
+
+// scenario lets the builders take turns.
+func (h *harness) scenario(ctx context.Context, w workload, s scenario, delay time.Duration, all []*contestant) ([]row, error) {
+	for _, c := range all {
+		if err := h.first(ctx, s, c); err != nil {
+			return nil, fmt.Errorf("%s, first build: %w", c.name, err)
 		}
+	}
+	runs := h.runs
+	if s.few {
+		runs = h.coldRuns
 	}
 	measured := make([][]run, len(all))
 	for n := 1; n <= runs; n++ {
 		for i, c := range all {
-			m, err := h.measure(ctx, w, s, c, n)
+			m, err := h.measure(ctx, w, s, delay, c, n)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			fmt.Fprintf(os.Stderr, "%-5s %-8s %-8s run %d of %d: %7.2f s\n", w.name, s.name, c.name, n, runs, m.seconds)
+			fmt.Fprintf(os.Stderr, "%-5s %-21s %-8s run %d of %d: %7.2f s\n",
+				w.name, label(s.name, delay), c.name, n, runs, m.seconds)
 			measured[i] = append(measured[i], m)
 		}
 	}
 	var rows []row
 	for i, c := range all {
-		rows = append(rows, newRow(w.name, s.name, c.name, measured[i]))
+		rows = append(rows, newRow(w.name, s.name, delay, c.name, measured[i]))
 	}
 	return rows, nil
 }
 
+// first makes the build that a scenario follows on, unless it has been made.
+func (h *harness) first(ctx context.Context, s scenario, c *contestant) error {
+	switch {
+	case s.cold:
+		return nil
+	case s.fresh:
+		if c.filled {
+			return nil
+		}
+		if err := h.newMachine(ctx, c, true); err != nil {
+			return err
+		}
+		if err := c.b.Build(ctx, h.job(c, true)); err != nil {
+			return err
+		}
+		return h.fill(c)
+	}
+	if c.primed {
+		return nil
+	}
+	err := c.b.Build(ctx, h.job(c, false))
+	c.primed = err == nil
+	return err
+}
+
 // measure prepares one build and times it.
-func (h *harness) measure(ctx context.Context, w workload, s scenario, c *contestant, n int) (run, error) {
-	if s.cold {
-		if err := errors.Join(c.b.Reset(ctx), h.registry.Forget(c.repo)); err != nil {
-			return run{}, err
-		}
+func (h *harness) measure(ctx context.Context, w workload, s scenario, delay time.Duration, c *contestant, n int) (m run, err error) {
+	switch {
+	case s.cold:
+		err = h.newMachine(ctx, c, s.cache)
+	case s.fresh:
+		c.primed = false
+		err = errors.Join(c.b.Stop(), h.stock.restore(h.repositories(c, true)...))
 	}
-	if s.edit != nil {
-		if err := s.edit(w, c.dir, n); err != nil {
-			return run{}, err
-		}
+	if err != nil {
+		return run{}, err
 	}
+	undo, err := h.edit(w, s, c, n)
+	if err != nil {
+		return run{}, err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
 	unix.Sync() // one build's dirty pages are not written back during the next
 	if err := c.b.ResetPeak(); err != nil {
 		return run{}, err
 	}
+	h.link.setDelay(delay)
+	defer h.link.setDelay(0)
 	h.registry.ResetCounts()
 	start := time.Now()
-	if err := c.b.Build(ctx, c.dir, h.registry.Ref(c.repo)); err != nil {
+	if s.fresh {
+		if err := c.b.Start(ctx); err != nil {
+			return run{}, err
+		}
+	}
+	if err := c.b.Build(ctx, h.job(c, s.cache)); err != nil {
 		return run{}, err
 	}
 	elapsed := time.Since(start)
-	c.primed = true
 	counts := h.registry.Counts()
-	return run{
+	m = run{
 		seconds: elapsed.Round(time.Millisecond).Seconds(),
 		peak:    c.b.PeakRSS(),
 		down:    counts.Down,
 		up:      counts.Up,
 		count:   int64(counts.Requests),
-	}, nil
+	}
+	if s.cold && s.cache {
+		return m, h.fill(c)
+	}
+	c.primed = !s.cache
+	return m, nil
+}
+
+// edit makes a scenario's n-th change in the working copy. A fresh scenario's is taken back after the build by undo, so
+// that each run is one change away from what the registry holds.
+func (h *harness) edit(w workload, s scenario, c *contestant, n int) (undo func() error, err error) {
+	nothing := func() error { return nil }
+	switch s.change {
+	case oneDependency:
+		c.filled = false
+		return nothing, w.oneDep(c.dir, n)
+	case oneLine:
+		c.lines++
+		path := filepath.Join(c.dir, w.lineFile(c.lines))
+		old, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if s.fresh {
+			return func() error { return os.WriteFile(path, old, 0o644) }, w.oneLine(path, c.lines)
+		}
+		c.filled = false
+		return nothing, w.oneLine(path, c.lines)
+	}
+	return nothing, nil
+}
+
+// newMachine removes all that is left of a contestant's builds, here and in the registry, and starts the builder.
+func (h *harness) newMachine(ctx context.Context, c *contestant, cache bool) error {
+	c.primed = false
+	err := c.b.Stop()
+	for _, r := range h.repositories(c, cache) {
+		err = errors.Join(err, h.registry.Forget(r))
+	}
+	if err != nil {
+		return err
+	}
+	return c.b.Start(ctx)
+}
+
+// fill keeps what the contestant's last build left in the registry.
+func (h *harness) fill(c *contestant) error {
+	err := h.stock.keep(h.repositories(c, true)...)
+	c.filled = err == nil
+	return err
+}
+
+// repositories are those that a contestant's builds write to.
+func (h *harness) repositories(c *contestant, cache bool) []string {
+	if !cache {
+		return []string{c.repo}
+	}
+	if r := c.b.CacheRepository(c.app); r != c.app {
+		return []string{c.app, r}
+	}
+	return []string{c.app}
+}
+
+func (h *harness) job(c *contestant, cache bool) job {
+	if !cache {
+		return job{dir: c.dir, image: h.link.addr + "/" + c.repo}
+	}
+	return job{dir: c.dir, image: h.link.addr + "/" + c.app + ":bench", cache: h.link.addr + "/" + c.b.CacheRepository(c.app)}
 }

@@ -31,22 +31,26 @@ func newLarder(e env) (*larder, error) {
 
 func (l *larder) Start(context.Context) error { return os.MkdirAll(l.root, 0o700) }
 
-func (l *larder) Build(ctx context.Context, dir, ref string) error {
-	cmd := exec.CommandContext(ctx, l.program, "build", "--root", l.root, "--progress", "plain",
-		"--build-arg", l.arg, "-t", ref, "--push", dir)
-	return runWatched(cmd, &l.peak)
+func (l *larder) Build(ctx context.Context, j job) error {
+	args := []string{"build", "--root", l.root, "--progress", "plain", "--build-arg", l.arg, "-t", j.image, "--push"}
+	if j.cache != "" {
+		args = append(args, "--cache", j.cache)
+	}
+	return runWatched(exec.CommandContext(ctx, l.program, append(args, j.dir)...), &l.peak)
 }
 
-func (l *larder) Reset(context.Context) error {
-	if err := os.RemoveAll(l.root); err != nil {
-		return fmt.Errorf("something of larder's last build is still mounted or open: %w", err)
-	}
-	return os.MkdirAll(l.root, 0o700)
-}
+// CacheRepository is the image's own.
+func (l *larder) CacheRepository(repository string) string { return repository }
 
 func (l *larder) PeakRSS() int64   { return l.peak }
 func (l *larder) ResetPeak() error { l.peak = 0; return nil }
-func (l *larder) Stop() error      { return os.RemoveAll(l.root) }
+
+func (l *larder) Stop() error {
+	if err := os.RemoveAll(l.root); err != nil {
+		return fmt.Errorf("something of larder's last build is still mounted or open: %w", err)
+	}
+	return nil
+}
 
 // runWatched runs a command, keeps its peak memory where peak points if it is higher, and shows its output in the
 // error when it fails.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"larder/internal/testregistry"
 )
@@ -22,6 +23,7 @@ type settings struct {
 	baseline                       string
 	sources, out, binDir, peerDir  string
 	scratch                        string
+	latency                        time.Duration
 }
 
 func main() {
@@ -30,10 +32,12 @@ func main() {
 		return flag.String(name, value, usage+", separated by commas")
 	}
 	ws := list("workloads", "go,node,apt,files", "what to build")
-	ss := list("scenarios", "cold,nochange,oneline,onedep", "what happens between builds")
+	ss := list("scenarios", "cold,nochange,oneline,onedep,cold-cache,fresh,fresh-oneline", "what happens between builds")
 	bs := list("builders", "larder,buildkit", "who builds, in turn")
-	flag.IntVar(&s.runs, "runs", 3, "measured builds per builder and scenario")
-	flag.IntVar(&s.coldRuns, "cold-runs", 0, "the same for the scenario cold; 0 takes -runs")
+	flag.IntVar(&s.runs, "runs", 5, "measured builds per builder and scenario")
+	flag.IntVar(&s.coldRuns, "cold-runs", 3, "the same for the scenarios that take long: cold, cold-cache and fresh-oneline")
+	flag.DurationVar(&s.latency, "latency", 25*time.Millisecond,
+		"measure the fresh scenarios again with this much added to each round trip with the registry; 0 does not")
 	flag.StringVar(&s.baseline, "baseline", "buildkit", "builder that ratios are relative to")
 	flag.StringVar(&s.sources, "sources", "bench/workloads", "where the workloads are")
 	flag.StringVar(&s.out, "out", "bench/results/latest.json", "results; rows measured earlier stay unless measured again")
@@ -51,9 +55,6 @@ func main() {
 }
 
 func bench(ctx context.Context, s settings) (err error) {
-	if s.coldRuns == 0 {
-		s.coldRuns = s.runs
-	}
 	plan, err := newPlan(s)
 	if err != nil {
 		return err
@@ -66,7 +67,8 @@ func bench(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	reg, err := testregistry.Serve(testregistry.Options{Dir: filepath.Join(scratch, "registry")})
+	registryDir := filepath.Join(scratch, "registry")
+	reg, err := testregistry.Serve(testregistry.Options{Dir: registryDir})
 	if err != nil {
 		return err
 	}
@@ -76,7 +78,12 @@ func bench(ctx context.Context, s settings) (err error) {
 			return fmt.Errorf("base images (make bases): %w", err)
 		}
 	}
-	h := &harness{settings: s, scratch: scratch, registry: reg}
+	k, err := newLink(reg.Addr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	h := &harness{settings: s, scratch: scratch, registry: reg, stock: newStock(reg, registryDir, filepath.Join(scratch, "stock")), link: k}
 	var rows []row
 	for _, w := range plan.workloads {
 		got, werr := h.workload(ctx, w, plan.scenarios)
@@ -122,7 +129,10 @@ func newPlan(s settings) (plan, error) {
 		p.scenarios = append(p.scenarios, sc)
 	}
 	if s.runs < 1 || s.coldRuns < 1 {
-		return p, errors.New("-runs must be at least 1")
+		return p, errors.New("-runs and -cold-runs must be at least 1")
+	}
+	if s.latency < 0 || s.latency%time.Millisecond != 0 {
+		return p, errors.New("-latency must be a number of whole milliseconds")
 	}
 	return p, nil
 }

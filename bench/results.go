@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 type row struct {
 	Workload     string    `json:"workload"`
 	Scenario     string    `json:"scenario"`
+	LatencyMS    int64     `json:"latency_ms"` // added to each round trip with the registry
 	Builder      string    `json:"builder"`
 	Seconds      []float64 `json:"seconds"`
 	MedianS      float64   `json:"median_s"`
@@ -39,8 +41,11 @@ type run struct {
 	peak, down, up, count int64
 }
 
-func newRow(workload, scenario, builder string, runs []run) row {
-	r := row{Workload: workload, Scenario: scenario, Builder: builder, Measured: time.Now().UTC().Truncate(time.Second)}
+func newRow(workload, scenario string, delay time.Duration, builder string, runs []run) row {
+	r := row{
+		Workload: workload, Scenario: scenario, LatencyMS: delay.Milliseconds(), Builder: builder,
+		Measured: time.Now().UTC().Truncate(time.Second),
+	}
 	var down, up, count []int64
 	for _, m := range runs {
 		r.Seconds = append(r.Seconds, m.seconds)
@@ -62,13 +67,26 @@ func median[T int64 | float64](values []T) T {
 	return (s[len(s)/2-1] + s[len(s)/2]) / 2
 }
 
-// setRatios compares each row with the baseline's row of the same workload and scenario.
+// label names a scenario for people.
+func label(scenario string, delay time.Duration) string {
+	if delay == 0 {
+		return scenario
+	}
+	return fmt.Sprintf("%s (%d ms)", scenario, delay.Milliseconds())
+}
+
+// place says what a row measured: all but the builder.
+func (r row) place() string { return r.Workload + "/" + r.label() }
+
+func (r row) label() string { return label(r.Scenario, time.Duration(r.LatencyMS)*time.Millisecond) }
+
+// setRatios compares each row with the baseline's row of the same workload, scenario and latency.
 func setRatios(rows []row, baseline string) {
 	for i := range rows {
 		r := &rows[i]
 		r.Ratio = nil
 		for _, b := range rows {
-			if b.Builder == baseline && b.Workload == r.Workload && b.Scenario == r.Scenario && b.MedianS > 0 {
+			if b.Builder == baseline && b.place() == r.place() && b.MedianS > 0 {
 				v := float64(int(r.MedianS/b.MedianS*1000+0.5)) / 1000
 				r.Ratio = &v
 			}
@@ -76,24 +94,27 @@ func setRatios(rows []row, baseline string) {
 	}
 }
 
-// merge puts new rows over old ones of the same workload, scenario and builder, in the order in which they run.
+// merge puts new rows over old ones of the same workload, scenario, latency and builder, in the order in which they run.
 func merge(old, fresh []row) []row {
-	id := func(r row) string { return r.Workload + "/" + r.Scenario + "/" + r.Builder }
 	out := slices.Clone(fresh)
 	for _, o := range old {
-		if !slices.ContainsFunc(fresh, func(r row) bool { return id(r) == id(o) }) {
+		if !slices.ContainsFunc(fresh, func(r row) bool { return r.place() == o.place() && r.Builder == o.Builder }) {
 			out = append(out, o)
 		}
 	}
-	place := func(r row) int {
-		return 10*slices.IndexFunc(workloads, func(w workload) bool { return w.name == r.Workload }) +
-			slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == r.Scenario })
+	workloadOf := func(r row) int {
+		return slices.IndexFunc(workloads, func(w workload) bool { return w.name == r.Workload })
+	}
+	scenarioOf := func(r row) int {
+		return slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == r.Scenario })
 	}
 	slices.SortStableFunc(out, func(a, b row) int {
-		if d := place(a) - place(b); d != 0 {
-			return d
-		}
-		return strings.Compare(b.Builder, a.Builder)
+		return cmp.Or(
+			cmp.Compare(workloadOf(a), workloadOf(b)),
+			cmp.Compare(scenarioOf(a), scenarioOf(b)),
+			cmp.Compare(a.LatencyMS, b.LatencyMS),
+			strings.Compare(b.Builder, a.Builder),
+		)
 	})
 	return out
 }
@@ -106,7 +127,7 @@ func printTable(w io.Writer, rows []row) error {
 		if r.Ratio != nil {
 			ratio = strconv.FormatFloat(*r.Ratio, 'f', 2, 64)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%s\t%.0f\t%.0f\t%.0f\t%d\t%d\t\n", r.Workload, r.Scenario, r.Builder, r.MedianS, ratio,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%s\t%.0f\t%.0f\t%.0f\t%d\t%d\t\n", r.Workload, r.label(), r.Builder, r.MedianS, ratio,
 			float64(r.PeakRSS)/1e6, float64(r.RegistryDown)/1e3, float64(r.RegistryUp)/1e3, r.Requests, len(r.Seconds))
 	}
 	return tw.Flush()

@@ -21,13 +21,13 @@ func TestSaveKeepsWhatWasNotMeasuredAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results", "latest.json")
 	m := machine{Baseline: "buildkit"}
 	first := []row{
-		newRow("go", "cold", "buildkit", []run{{seconds: 10, peak: 5}, {seconds: 20, peak: 7}}),
-		newRow("node", "cold", "buildkit", []run{{seconds: 4}}),
+		newRow("go", "cold", 0, "buildkit", []run{{seconds: 10, peak: 5}, {seconds: 20, peak: 7}}),
+		newRow("node", "cold", 0, "buildkit", []run{{seconds: 4}}),
 	}
 	if _, err := save(path, first, m); err != nil {
 		t.Fatal(err)
 	}
-	all, err := save(path, []row{newRow("go", "cold", "larder", []run{{seconds: 12}})}, m)
+	all, err := save(path, []row{newRow("go", "cold", 0, "larder", []run{{seconds: 12}})}, m)
 	if err != nil {
 		t.Fatal(err)
 	}

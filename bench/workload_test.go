@@ -42,7 +42,7 @@ func TestEditsAreAllDifferent(t *testing.T) {
 				seen[h] = what
 			}
 			for n := 1; n <= 3; n++ {
-				check("a line", w.oneLine(dir, n))
+				check("a line", w.oneLine(filepath.Join(dir, w.lineFile(n)), n))
 			}
 			for n := 1; n <= w.maxDeps; n++ {
 				check("a dependency", w.oneDep(dir, n))
