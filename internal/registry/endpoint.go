@@ -28,6 +28,8 @@ type endpoint struct {
 	mirror   bool
 	client   *http.Client
 
+	rangeless atomic.Bool // answers a range with the whole blob
+
 	schemes []string     // candidates in the order to try
 	scheme  atomic.Int32 // index of the one in use
 	settled atomic.Bool  // a request has been answered in it

@@ -12,12 +12,16 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/opencontainers/go-digest"
 
 	"larder/internal/fault"
 )
@@ -34,20 +38,39 @@ var (
 // maxMessage bounds what is quoted of a registry's answer, in bytes.
 const maxMessage = 300
 
+// maxError bounds what is read of an error's body, in bytes: a registry may list each missing blob of a manifest.
+const maxError = 256 << 10
+
 // Error is a registry's refusal, or the failure to reach it. Its text names what was asked for and the way out; it
 // never holds a credential, token or query of a URL.
 type Error struct {
-	Op      string // "pull" or "push"
+	Op      string // "pull", "push", "delete" or "list"
 	Ref     string // what was asked for
 	Host    string // who was asked
 	Status  int    // the HTTP status, 0 without an answer
 	Code    string // the registry's own code ("MANIFEST_UNKNOWN"), where it gave one
 	Message string // the registry's own words, cleaned
 	Err     error  // ErrNotFound, ErrDenied, ErrDamaged, or what happened below HTTP
+
+	Digests []digest.Digest // those that the registry's words name, the missing blobs of a manifest for example
+	After   time.Duration   // what a Retry-After header asks to wait; 0 without one
+
+	lasting bool // without an answer: no other try will go better
 }
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Passing tells whether the same request may succeed later: the network, a limit, a server in trouble.
+func (e *Error) Passing() bool {
+	if e.Status != 0 {
+		return passing(e.Status)
+	}
+	return !e.lasting
+}
+
+// RetryAfter is the pause that the registry asks for.
+func (e *Error) RetryAfter() time.Duration { return e.After }
 
 // Error says what failed and what can be done.
 func (e *Error) Error() string {
@@ -97,16 +120,22 @@ func fail(ctx context.Context, op string, ref Ref, err error) error {
 func statusError(e *endpoint, resp *http.Response) *Error {
 	defer resp.Body.Close()
 	out := &Error{Host: e.host, Status: resp.StatusCode}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	out.After, _ = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxError))
 	var doc struct {
 		Errors []struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
+			Code    string          `json:"code"`
+			Message string          `json:"message"`
+			Detail  json.RawMessage `json:"detail"`
 		} `json:"errors"`
 	}
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
 		out.Code = clean(doc.Errors[0].Code)
 		out.Message = clean(redact(resp.Request, doc.Errors[0].Message))
+		for _, one := range doc.Errors { // one for each missing blob
+			out.Digests = appendDigests(out.Digests, string(one.Detail))
+			out.Digests = appendDigests(out.Digests, one.Message)
+		}
 	}
 	switch resp.StatusCode {
 	case http.StatusNotFound:
@@ -115,6 +144,19 @@ func statusError(e *endpoint, resp *http.Response) *Error {
 		out.Err = ErrDenied
 	}
 	return out
+}
+
+var digestWord = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+
+// appendDigests adds the digests in a text that list does not have. Registries agree on no form for them: a string, an
+// object with a key "digest", a word in the message.
+func appendDigests(list []digest.Digest, text string) []digest.Digest {
+	for _, w := range digestWord.FindAllString(text, -1) {
+		if d := digest.Digest(w); !slices.Contains(list, d) {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 // clean makes a registry's words fit for a terminal and short.
@@ -174,18 +216,23 @@ func netError(e *endpoint, err error) *Error {
 	case errors.Is(err, docker.ErrInvalidAuthorization):
 		out.Status, out.Err = http.StatusUnauthorized, ErrDenied
 	case errors.As(err, &unknown):
+		out.lasting = true
 		out.Err = fmt.Errorf("the certificate of %s is not signed by an authority that this machine knows: name it as ca in "+
 			"[registry.%q] of the settings, or use --insecure-registry %s", e.host, e.upstream, e.upstream)
 	case errors.As(err, &hostname), errors.As(err, &verify):
+		out.lasting = true
 		out.Err = fmt.Errorf("the certificate of %s: %w", e.host, &unnamed{err})
 	case isPlainAnswer(err):
+		out.lasting = true
 		out.Err = fmt.Errorf("%s speaks plain HTTP: if that is meant, use --insecure-registry %s or http = true in [registry.%q] of the settings",
 			e.host, e.upstream, e.upstream)
 	case errors.As(err, &dns) && dns.IsNotFound:
+		out.lasting = true
 		out.Err = fmt.Errorf("there is no host %s (checked the spelling, DNS and proxy settings?)", dns.Name)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		out.Err = fmt.Errorf("%s refuses connections: is a registry running there? (%w)", e.host, syscall.ECONNREFUSED)
 	case fault.Of(err) == fault.Usage || fault.Of(err) == fault.Registry: // credentials that could not be read
+		out.lasting = true
 		out.Err = err
 	default:
 		out.Err = fmt.Errorf("cannot reach %s: %w", e.host, &unnamed{err})

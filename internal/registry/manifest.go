@@ -70,7 +70,9 @@ func (c *Client) resolve(ctx context.Context, op string, ref Ref, scope string) 
 		return desc, fail(ctx, op, ref, err)
 	}
 	resp.Body.Close()
-	if !useful {
+	if !useful && op == "push" {
+		desc, _, err = c.FetchOwn(ctx, ref)
+	} else if !useful {
 		desc, _, err = c.Fetch(ctx, ref)
 	}
 	return desc, err
@@ -106,13 +108,23 @@ func (c *Client) Manifest(ctx context.Context, ref Ref, desc ocispecs.Descriptor
 // Fetch gets the manifest that a tag points to, or that a digest names, by one GET. The bytes match the descriptor's
 // digest; they are JSON of the descriptor's media type and at most MaxManifest long.
 func (c *Client) Fetch(ctx context.Context, ref Ref) (ocispecs.Descriptor, []byte, error) {
+	return c.fetch(ctx, ref, func(q call) (*endpoint, *http.Response, error) {
+		return c.anywhere(ctx, ref, q, func(_ *endpoint, resp *http.Response) bool { return resp.StatusCode == http.StatusOK })
+	})
+}
+
+// FetchOwn is Fetch at the registry itself, never at a mirror, which may show a tag as it was yesterday.
+func (c *Client) FetchOwn(ctx context.Context, ref Ref) (ocispecs.Descriptor, []byte, error) {
+	return c.fetch(ctx, ref, func(q call) (*endpoint, *http.Response, error) { return c.ask(ctx, ref, q, http.StatusOK) })
+}
+
+func (c *Client) fetch(ctx context.Context, ref Ref, get func(call) (*endpoint, *http.Response, error)) (ocispecs.Descriptor, []byte, error) {
 	object, err := ref.object()
 	if err != nil {
 		return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
 	}
-	q := call{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": {acceptManifest}},
-		scopes: []string{pullScope(ref.Repo)}}
-	e, resp, err := c.anywhere(ctx, ref, q, func(_ *endpoint, resp *http.Response) bool { return resp.StatusCode == http.StatusOK })
+	e, resp, err := get(call{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": {acceptManifest}},
+		scopes: []string{pullScope(ref.Repo)}})
 	if err != nil {
 		return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
 	}
@@ -187,6 +199,16 @@ func describe(resp *http.Response, b []byte) string {
 // PushManifest stores a manifest under ref's tag, or under its digest where ref has no tag, by one PUT. Every blob and
 // manifest that it names has to be there before.
 func (c *Client) PushManifest(ctx context.Context, ref Ref, mediaType string, b []byte) error {
+	return c.pushManifest(ctx, ref, mediaType, b, false)
+}
+
+// PushManifestOnce is PushManifest without a second try after a passing failure: for a caller that has just looked at what
+// it replaces, and has to look again before it repeats.
+func (c *Client) PushManifestOnce(ctx context.Context, ref Ref, mediaType string, b []byte) error {
+	return c.pushManifest(ctx, ref, mediaType, b, true)
+}
+
+func (c *Client) pushManifest(ctx context.Context, ref Ref, mediaType string, b []byte, once bool) error {
 	e, err := c.own(ref)
 	if err != nil {
 		return fail(ctx, "push", ref, err)
@@ -199,7 +221,7 @@ func (c *Client) PushManifest(ctx context.Context, ref Ref, mediaType string, b 
 	resp, err := c.send(ctx, e, ref.Repo, call{
 		method: http.MethodPut, path: "manifests/" + object, header: http.Header{"Content-Type": {mediaType}},
 		body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }, size: int64(len(b)),
-		scopes: []string{pushScope(ref.Repo)},
+		scopes: []string{pushScope(ref.Repo)}, once: once,
 	})
 	if err != nil {
 		return fail(ctx, "push", ref, err)

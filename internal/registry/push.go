@@ -166,18 +166,25 @@ func (c *Client) upload(ctx context.Context, e *endpoint, ref Ref, up Upload, ne
 	return false, nil
 }
 
-// source remembers that it was the reading that failed, not the sending.
+// source remembers that it was the reading that failed, not the sending. The transport closes it under its own reader when the
+// connection breaks: what that reader gets then is no failure of the source.
 type source struct {
 	io.ReadCloser
 	failed *atomic.Pointer[error]
+	closed atomic.Bool
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && !s.closed.Load() {
 		s.failed.Store(&err)
 	}
 	return n, err
+}
+
+func (s *source) Close() error {
+	s.closed.Store(true)
+	return s.ReadCloser.Close()
 }
 
 // uploadURL reads where a registry wants the bytes.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ const (
 	maxTries       = 5                // of one request at the registry itself
 	maxMirrorTries = 2                // at a mirror, which the next host stands in for
 	maxRefused     = 3                // tries at a port that nobody listens on
+	maxSilent      = 2                // tries at an address that does not answer, half a minute each
 	maxWait        = 30 * time.Second // the longest pause that a Retry-After may ask for
 )
 
@@ -35,10 +37,13 @@ type call struct {
 	scopes []string
 	abs    *url.URL // for uploads: where the registry sent us; path and query are not used then
 	once   bool     // no second try: what failed cannot be repeated alone
+	ranges bool     // hosts that are known to ignore a Range header are passed over
 }
 
 func pullScope(repo string) string { return "repository:" + repo + ":pull" }
 func pushScope(repo string) string { return "repository:" + repo + ":pull,push" }
+
+func deleteScope(repo string) string { return "repository:" + repo + ":pull,push,delete" }
 
 // anywhere sends a call to the hosts that serve a registry's content in turn and gives the first success: an answer
 // for which accept says true. The error is that of the host which came nearest: an answer counts more than silence.
@@ -49,7 +54,7 @@ func (c *Client) anywhere(ctx context.Context, ref Ref, q call, accept func(*end
 	}
 	var best error
 	for i, e := range list {
-		if e.mirror && e.down.Load() {
+		if e.mirror && e.down.Load() || q.ranges && e.rangeless.Load() {
 			continue
 		}
 		resp, err := c.send(ctx, e, ref.Repo, q)
@@ -72,6 +77,9 @@ func (c *Client) anywhere(ctx context.Context, ref Ref, q call, accept func(*end
 			best = err
 		}
 	}
+	if best == nil { // all were passed over
+		best = ErrNoRanges
+	}
 	return nil, nil, best
 }
 
@@ -82,6 +90,22 @@ func (c *Client) own(ref Ref) (*endpoint, error) {
 		return nil, err
 	}
 	return list[len(list)-1], nil
+}
+
+// ask sends a call to the registry itself. An answer of any other status than those given is an error.
+func (c *Client) ask(ctx context.Context, ref Ref, q call, want ...int) (*endpoint, *http.Response, error) {
+	e, err := c.own(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := c.send(ctx, e, ref.Repo, q)
+	if err == nil && !slices.Contains(want, resp.StatusCode) {
+		err = statusError(e, resp)
+	}
+	if err != nil {
+		return e, nil, err
+	}
+	return e, resp, nil
 }
 
 // send makes a call at one endpoint, signs in where asked to, and repeats what failed for a passing reason. It gives
@@ -127,6 +151,10 @@ func verdict(resp *http.Response, err error, try int) (again bool, wait time.Dur
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return try < maxRefused, wait
+		}
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" && op.Timeout() {
+			return try < maxSilent, wait
 		}
 		var ne net.Error
 		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||

@@ -30,6 +30,8 @@ var (
 	ErrImmutable = errors.New("names in this store cannot be written twice")
 	// ErrUnsupported says that the store has no such operation.
 	ErrUnsupported = errors.New("the store cannot do that")
+	// ErrDown says that the store has been failing for so long that Retry does not ask it any more.
+	ErrDown = errors.New("the store is down")
 )
 
 // MissingError is PutManifest's answer where the document names blobs that are not in the store.
@@ -75,35 +77,40 @@ type Upload struct {
 	New bool
 }
 
-// Store keeps blobs and documents. It is safe for concurrent use. Errors name the store and the object, never credentials.
+// Store keeps blobs and documents. It is safe for concurrent use. Errors name the store and the object, never credentials. A
+// reader fails when the ctx that it was opened with ends.
 type Store interface {
 	// Name says where the store is, for messages, signatures and origins: "registry.example/app" (what layer.Blob's
 	// Origin calls a repository), "local:/absolute/dir", "s3://bucket/prefix".
 	Name() string
 
 	// Manifest reads the document of a name; ErrNotFound where there is none. name is a tag, or the digest of a document
-	// that was stored under some name. It is at most registry.MaxManifest long.
+	// that was stored under some name. It is at most registry.MaxManifest long: a longer one, or bytes that their version does
+	// not fit, are ErrDamaged. What PutManifest stored is what the next Manifest of anybody reads.
 	Manifest(ctx context.Context, name string) (Document, error)
-	// PutManifest stores a document under a name where what is there has the version old, and gives its version. Another
-	// version is ErrConflict. Where Conditional is false, two writers at the same moment can both succeed, and one of
+	// PutManifest stores a document, an OCI image manifest, under a name (CheckName) where what is there has the version old, and
+	// gives its version. Another version is ErrConflict; a document that is damaged is overwritten with Any. Where Conditional is false, two writers at the same moment can both succeed, and one of
 	// the documents is lost; the store keeps that moment as short as it can (it looks again right before it writes). Every
-	// blob that the document names must be there before: *MissingError otherwise.
+	// blob that the document names must be there before: *MissingError otherwise. (A store that does not look by itself, as a
+	// bucket, asks Has for each.)
 	PutManifest(ctx context.Context, name string, b []byte, old Version) (Version, error)
 	// Conditional tells whether PutManifest's comparison and writing are one step.
 	Conditional() bool
 	// Names lists the documents whose names begin with prefix, sorted.
 	Names(ctx context.Context, prefix string) ([]string, error)
-	// DeleteManifest removes a name; none is no error. ErrUnsupported where the store cannot.
+	// DeleteManifest removes a name; none is no error. ErrUnsupported where the store cannot. Other names of the same bytes may go
+	// with it: registries delete by digest.
 	DeleteManifest(ctx context.Context, name string) error
 
 	// Open streams a blob. Wrapped in Verify, size and digest are compared before io.EOF. ErrNotFound where it is not there.
 	Open(ctx context.Context, desc ocispecs.Descriptor) (io.ReadCloser, error)
-	// OpenRange streams n bytes of a blob from off on. The digest cannot be compared. ErrUnsupported where the store has no
-	// ranges; the caller reads the whole blob then.
+	// OpenRange streams n bytes of a blob from off on. The digest cannot be compared. A range that the blob does not have is an
+	// error. ErrUnsupported where the store has no ranges; the caller reads the whole blob then.
 	OpenRange(ctx context.Context, desc ocispecs.Descriptor, off, n int64) (io.ReadCloser, error)
 	// Has asks whether a blob is there.
 	Has(ctx context.Context, desc ocispecs.Descriptor) (bool, error)
-	// Put brings a blob in; sent tells whether its bytes travelled. One that is there already is no error.
+	// Put brings a blob in; sent tells whether its bytes travelled. One that is there already is no error. Bytes that do not fit
+	// the descriptor are an error, and nothing is stored then. New overwrites, so that a damaged blob is healed by making it again.
 	Put(ctx context.Context, up Upload) (sent bool, err error)
 	// Delete removes a blob; one that is not there is no error. ErrUnsupported where only the store's own collector removes
 	// blobs.
