@@ -60,7 +60,7 @@ func (s *sources) layout(ctx context.Context, store, ref string, platform *ocisp
 func (s *sources) stack(img *image.Image) (*layer.State, error) {
 	var st *layer.State
 	for _, blob := range img.Layers {
-		l, err := s.layers.FromBlob(blob)
+		l, err := s.layers.FromBlob(blob, nil)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", img.Ref, err)
 		}

@@ -58,7 +58,8 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 }
 
 func decompressor(r io.Reader) (dec io.Reader, end func(), err error) {
-	b := bufio.NewReaderSize(r, 128<<10)
+	from := &below{r: r}
+	b := bufio.NewReaderSize(from, 128<<10)
 	head, err := b.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, nil, fmt.Errorf("decompress layer: %w", err)
@@ -75,12 +76,47 @@ func decompressor(r io.Reader) (dec io.Reader, end func(), err error) {
 			dec, end = z, z.Close
 		}
 	default:
-		dec, err = b, nil
+		return b, end, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("decompress layer: %w: %w", ErrBadTar, err)
+		return nil, nil, fmt.Errorf("decompress layer: %w", from.blame(err))
 	}
-	return dec, end, nil
+	return &decoder{dec, from}, end, nil
+}
+
+// below is the stream that a decoder reads. It remembers why it broke off: decoders do not all hand on what they got.
+type below struct {
+	r   io.Reader
+	err error
+}
+
+func (b *below) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+// blame gives what made a decoder fail: the stream's own error, or ErrBadTar for bytes that it cannot decode.
+func (b *below) blame(err error) error {
+	if b.err != nil {
+		return b.err
+	}
+	return fmt.Errorf("%w: %w", ErrBadTar, err)
+}
+
+type decoder struct {
+	dec  io.Reader
+	from *below
+}
+
+func (d *decoder) Read(p []byte) (int, error) {
+	n, err := d.dec.Read(p)
+	if err != nil && err != io.EOF {
+		err = d.from.blame(err)
+	}
+	return n, err
 }
 
 // isZstd knows frames, and the skippable ones with which zstd:chunked layers begin.

@@ -11,6 +11,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/content"
+	"larder/internal/key"
 )
 
 // ExportOptions say what blob is wanted for a layer. The zero value is gzip at the default level.
@@ -36,7 +37,11 @@ func Export(ctx context.Context, l *Layer, store *content.Store, opt ExportOptio
 	if l.Blob != nil && (!opt.ForceCompression || packedAs(l.Blob.Desc.MediaType, opt.Compression)) {
 		return l.Blob, nil
 	}
-	x := &exporter{store: store, layer: l, opt: opt, codec: newCodec(opt.Compression, level)}
+	id, err := BlobKey(l.Identity, l.Blob != nil, opt)
+	if err != nil {
+		return nil, err
+	}
+	x := &exporter{store: store, layer: l, id: id, opt: opt, codec: newCodec(opt.Compression, level)}
 	blob, err := x.export(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("export layer %s: %w", l.Identity, err)
@@ -58,18 +63,18 @@ func packedAs(mediaType string, c Compression) bool {
 type exporter struct {
 	store *content.Store
 	layer *Layer
+	id    key.Digest // what the index has the blob under
 	opt   ExportOptions
 	codec codec
 }
 
 func (x *exporter) export(ctx context.Context) (*Blob, error) {
-	id := x.indexKey()
-	unlock, err := exporting.lock(ctx, id)
+	unlock, err := exporting.lock(ctx, x.id)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if e, ok := readIndex(x.store, id); ok {
+	if e, ok := readIndex(x.store, x.id); ok {
 		return e.blob(), nil
 	}
 	w, err := x.store.Create()
@@ -102,7 +107,7 @@ func (x *exporter) export(ctx context.Context) (*Blob, error) {
 	if x.layer.Blob != nil && x.layer.Blob.DiffID != e.DiffID {
 		return nil, fmt.Errorf("its tar has digest %s, the image says %s: %w", e.DiffID, x.layer.Blob.DiffID, ErrBadTar)
 	}
-	return writeIndex(x.store, id, e)
+	return writeIndex(x.store, x.id, e)
 }
 
 // pack writes the layer's tree.

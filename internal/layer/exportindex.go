@@ -27,13 +27,29 @@ type indexEntry struct {
 
 func (e indexEntry) blob() *Blob { return &Blob{Desc: e.Descriptor, DiffID: e.DiffID} }
 
-// indexKey names what decides on the bytes of a blob.
-func (x *exporter) indexKey() key.Digest {
-	k := key.New("larder.blob.v1").Digest(x.layer.Identity).Str(x.opt.Compression.String()).Int(int64(x.codec.level))
-	if k.Bool(x.opt.Epoch != nil && x.layer.Blob == nil); x.opt.Epoch != nil && x.layer.Blob == nil {
-		k.Int(x.opt.Epoch.Unix())
+// BlobKey names what decides on the bytes of a layer's blob: the layer, how it is packed, and the epoch; fromImage says that
+// the layer came with an image, whose tar the epoch leaves alone. The error is that of a level which the compression does not
+// have.
+func BlobKey(identity key.Digest, fromImage bool, opt ExportOptions) (key.Digest, error) {
+	level, err := opt.Compression.level(opt.Level)
+	if err != nil {
+		return key.Digest{}, err
 	}
-	return k.Sum()
+	k := key.New("larder.blob.v1").Digest(identity).Str(opt.Compression.String()).Int(int64(level))
+	clamped := opt.Epoch != nil && !fromImage
+	if k.Bool(clamped); clamped {
+		k.Int(opt.Epoch.Unix())
+	}
+	return k.Sum(), nil
+}
+
+// Packed gives the blob that Export made before under a BlobKey, if store still has its bytes.
+func Packed(store *content.Store, k key.Digest) (*Blob, bool) {
+	e, ok := readIndex(store, k)
+	if !ok {
+		return nil, false
+	}
+	return e.blob(), true
 }
 
 func indexPath(store *content.Store, id key.Digest) string {
@@ -119,12 +135,11 @@ func PruneIndex(store *content.Store) error {
 // Frames tells where a blob that Export gave for l under these options can be read from, in order; none for a blob that
 // others made.
 func Frames(l *Layer, store *content.Store, opt ExportOptions) ([]Frame, error) {
-	level, err := opt.Compression.level(opt.Level)
+	id, err := BlobKey(l.Identity, l.Blob != nil, opt)
 	if err != nil {
 		return nil, err
 	}
-	x := &exporter{store: store, layer: l, opt: opt, codec: newCodec(opt.Compression, level)}
-	e, _ := readIndex(store, x.indexKey())
+	e, _ := readIndex(store, id)
 	return e.Frames, nil
 }
 

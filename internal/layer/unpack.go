@@ -88,7 +88,7 @@ func (u *unpacker) entries(ctx context.Context, r io.Reader) error {
 
 // tarError marks what the tar reader dislikes; errors of the stream below stay as they are.
 func tarError(err error) error {
-	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: %w", ErrBadTar, err)
 	}
 	return err
@@ -114,12 +114,16 @@ func (u *unpacker) entry(hdr *tar.Header, tr *tar.Reader) error {
 		parent.opaque = true
 		return nil
 	}
-	if reservedName(base) {
-		return u.whiteout(parent, strings.TrimPrefix(base, whiteoutPrefix))
+	gone, isWhiteout := strings.CutPrefix(base, whiteoutPrefix)
+	if isWhiteout {
+		base = gone
 	}
 	rel = joinRel(rel, base)
 	if len(rel) > maxPath {
 		return fmt.Errorf("path of more than %d bytes: %w", maxPath, ErrBadTar)
+	}
+	if isWhiteout {
+		return u.whiteout(parent, base)
 	}
 	switch hdr.Typeflag {
 	case tar.TypeDir:
@@ -183,18 +187,28 @@ func headerNode(hdr *tar.Header) (*tree.Node, error) {
 	return n, err
 }
 
-// cleanName makes a relative path without . and .. of a name in a tar; "" is the root.
+// cleanName makes a relative path without . and .. of a name in a tar; "" is the root. A whiteout's may be longer than what
+// a file can have, by its prefix.
 func cleanName(name string) (string, error) {
 	if strings.ContainsRune(name, 0) {
 		return "", fmt.Errorf("name with a NUL: %w", ErrBadTar)
 	}
-	if len(name) > maxPath {
+	name = strings.TrimSuffix(name, "/") // of a directory; counts for nothing
+	whiteout := 0
+	if _, base := path.Split(name); reservedName(base) {
+		whiteout = len(whiteoutPrefix)
+	}
+	if len(name)-whiteout > maxPath {
 		return "", fmt.Errorf("path of more than %d bytes: %w", maxPath, ErrBadTar)
 	}
 	clean := path.Clean("/" + name)[1:]
 	for rest := clean; rest != ""; {
 		var elem string
-		if elem, rest, _ = strings.Cut(rest, "/"); len(elem) > maxName {
+		elem, rest, _ = strings.Cut(rest, "/")
+		if rest == "" {
+			elem = strings.TrimPrefix(elem, whiteoutPrefix)
+		}
+		if len(elem) > maxName {
 			return "", fmt.Errorf("name of more than %d bytes: %w", maxName, ErrBadTar)
 		}
 	}

@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -149,11 +150,18 @@ func (t *tarWriter) header(it *item) *tar.Header {
 	if len(n.Xattrs) > 0 {
 		hdr.PAXRecords = make(map[string]string, len(n.Xattrs))
 		for _, x := range n.Xattrs {
-			hdr.PAXRecords[paxSchily+x.Name] = string(x.Value)
+			if k := paxSchily + x.Name; !strings.Contains(k, "=") {
+				hdr.PAXRecords[k] = string(x.Value)
+				continue
+			}
+			// A record's name cannot hold this; libarchive's can. Other readers of the layer leave the attribute out.
+			hdr.PAXRecords[paxLibarchive+escapeXattr.Replace(x.Name)] = base64.RawStdEncoding.EncodeToString(x.Value)
 		}
 	}
 	return hdr
 }
+
+var escapeXattr = strings.NewReplacer("%", "%25", "=", "%3D")
 
 // mtime is the second in which t lies, or the epoch if that is earlier.
 func (t *tarWriter) mtime(ns int64) time.Time {

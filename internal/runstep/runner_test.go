@@ -138,7 +138,7 @@ func (p *place) imageLayer(files ...file) *layer.Layer {
 		Fetch: func(context.Context) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		},
-	})
+	}, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -33,6 +33,8 @@ type meta struct {
 	// Implied says that its tar left out directories that lead to what it has, see tree.Node.Implied.
 	Implied bool      `json:"implied,omitempty"`
 	Created time.Time `json:"created"`
+	// Adopting says that its files may still be without the times of its tree, which may be in the file "tree.new", see Adopt.
+	Adopting bool `json:"adopting,omitempty"`
 }
 
 // entry is a stored layer that this process uses: its directory is locked against the collector.
@@ -51,11 +53,16 @@ type entry struct {
 func (e *entry) fs() string { return filepath.Join(e.dir, "fs") }
 
 func (e *entry) close() error {
-	err := e.lock.Unlock()
-	if e.treeFile != nil {
-		err = errors.Join(err, e.treeFile.Close())
+	return errors.Join(e.lock.Unlock(), e.closeTree())
+}
+
+func (e *entry) closeTree() error {
+	f := e.treeFile
+	e.treeFile = nil
+	if f == nil {
+		return nil
 	}
-	return err
+	return f.Close()
 }
 
 // smallTree is the size up to which an encoded tree is kept in memory rather than read through an open file.
@@ -64,7 +71,14 @@ const smallTree = 64 << 10
 // loadTree opens the layer's tree and compares all its bytes with what was written: a megabyte for ten thousand files,
 // and a damaged one is found before anybody relies on the layer.
 func (e *entry) loadTree() error {
-	f, err := os.Open(filepath.Join(e.dir, "tree"))
+	var f *os.File
+	err := fs.ErrNotExist
+	if e.Adopting {
+		f, err = os.Open(filepath.Join(e.dir, "tree.new"))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(filepath.Join(e.dir, "tree"))
+	}
 	if err != nil {
 		return err
 	}
@@ -156,20 +170,38 @@ func (s *Store) open(short string) (*entry, error) {
 		return nil, err
 	}
 	e := &entry{short: short, dir: dir, lock: lock}
-	e.meta, err = readMeta(dir)
-	if err == nil && s.trusted(e.meta, dir) {
-		err = e.loadTree()
-	} else if err == nil {
-		err = errUntrusted
+	err = s.read(e)
+	if err == nil && e.Adopting {
+		err = s.resume(e)
 	}
 	if err != nil {
-		lock.Unlock()
+		e.close()
 		if !errors.Is(err, errUntrusted) {
 			s.warn("a stored layer is damaged and will be made again: %s: %v", dir, err)
 		}
 		return nil, nil
 	}
 	return e, nil
+}
+
+// read loads what a layer is, and its tree. Adopt replaces the one after the other: who comes in between looks again.
+func (s *Store) read(e *entry) error {
+	for {
+		m, err := readMeta(e.dir)
+		if err != nil {
+			return err
+		}
+		if !s.trusted(m, e.dir) {
+			return errUntrusted
+		}
+		e.meta = m
+		if err = e.loadTree(); err == nil {
+			return nil
+		}
+		if now, merr := readMeta(e.dir); merr != nil || now.Tree == m.Tree && now.Adopting == m.Adopting {
+			return err
+		}
+	}
 }
 
 var errUntrusted = errors.New("written before the kernel went down, and never synced")

@@ -90,7 +90,7 @@ func rawBlob(data []byte) (*layer.Blob, *atomic.Int64) {
 func image(t testing.TB, s *Store, files ...string) *layer.Layer {
 	t.Helper()
 	b, _ := blob(t, files...)
-	l, err := s.FromBlob(b)
+	l, err := s.FromBlob(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

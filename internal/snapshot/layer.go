@@ -35,10 +35,22 @@ func (e *entry) layer() *layer.Layer {
 }
 
 // FromBlob makes a layer of a base image whose tree and contents come from this store: the blob is fetched and unpacked
-// when somebody asks for either, or for its directory, unless it was before.
-func (s *Store) FromBlob(blob *layer.Blob) (*layer.Layer, error) {
+// when somebody asks for its contents or its directory, unless it was before. Its tree is that of the directory where that is
+// here, else what load gives, else the blob is unpacked for it too. load may be nil, and may give nil or an error where it does
+// not know the tree; its caller vouches for what it gives, which nothing here can compare with the blob.
+func (s *Store) FromBlob(blob *layer.Blob, load func(ctx context.Context) (*tree.Node, error)) (*layer.Layer, error) {
 	var l *layer.Layer
 	l, err := layer.FromBlob(blob, func(ctx context.Context) (*tree.Node, error) {
+		if e, err := s.lookup(l.Identity); err != nil {
+			return nil, err
+		} else if e != nil {
+			return e.root, nil
+		}
+		if load != nil {
+			if root, err := load(ctx); err == nil && root != nil {
+				return root, nil
+			}
+		}
 		e, err := s.ensure(ctx, l)
 		if err != nil {
 			return nil, err
@@ -75,7 +87,8 @@ func (c contents) Open(ctx context.Context, d key.Digest, size int64) (io.ReadCl
 }
 
 // Dir makes sure that a layer is there as an overlay lower directory and gives its path. It stays until Close; nobody
-// may write there. An error wraps ErrGone where the layer has neither a blob nor contents.
+// may write there. An error wraps ErrGone where the layer has neither a blob nor contents, and a *layer.GoneError where what
+// Stored knows of it is not to be had.
 func (s *Store) Dir(ctx context.Context, l *layer.Layer) (string, error) {
 	e, err := s.ensure(ctx, l)
 	if err != nil {
@@ -112,6 +125,7 @@ type flight struct {
 	done chan struct{}
 	e    *entry
 	err  error
+	left bool // it failed because the one who made it was called off
 }
 
 // ensure finds or makes a layer's directory, once at a time in this process and among all.
@@ -128,6 +142,7 @@ func (s *Store) ensure(ctx context.Context, l *layer.Layer) (*entry, error) {
 			s.mu.Unlock()
 			f.e, f.err = s.make(ctx, l)
 			f.err = s.explain(f.err)
+			f.left = f.err != nil && ctx.Err() != nil
 			s.mu.Lock()
 			delete(s.flights, l.Identity)
 			s.mu.Unlock()
@@ -143,15 +158,14 @@ func (s *Store) ensure(ctx context.Context, l *layer.Layer) (*entry, error) {
 		if f.err == nil {
 			return f.e, nil
 		}
-		// It may have failed because the one who made it was cancelled; another failure will show again.
-		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
+		if !f.left {
 			return nil, f.err
 		}
 	}
 }
 
 func (s *Store) make(ctx context.Context, l *layer.Layer) (_ *entry, err error) {
-	lock, err := flock.Acquire(ctx, filepath.Join(s.base, "locks", l.Identity.Hex()), flock.Exclusive)
+	lock, err := flock.Acquire(ctx, s.lockPath(l.Identity), flock.Exclusive)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Identity, err)
 	}
@@ -173,7 +187,10 @@ func (s *Store) make(ctx context.Context, l *layer.Layer) (_ *entry, err error) 
 		return nil, err
 	}
 	var root *tree.Node
+	copied, _ := l.Contents.(*remoteCopy)
 	switch {
+	case copied != nil && copied.of.Identity == l.Identity: // a layer made of a part of it has other contents
+		root, err = copied.unpack(ctx, dir)
 	case l.Blob != nil && (l.Blob.Fetch != nil || s.opts.Blobs != nil):
 		root, err = s.unpack(ctx, l.Blob, dir)
 	case l.Contents != nil:
@@ -182,6 +199,10 @@ func (s *Store) make(ctx context.Context, l *layer.Layer) (_ *entry, err error) 
 		}
 	default:
 		err = ErrGone
+	}
+	var gone *layer.GoneError
+	if errors.As(err, &gone) && gone.Identity == l.Identity {
+		return nil, err // says so
 	}
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Identity, err)

@@ -21,6 +21,7 @@ import (
 	"larder/internal/fault"
 	"larder/internal/flock"
 	"larder/internal/key"
+	"larder/internal/layer"
 )
 
 // ErrGone is wrapped where a layer's directory is not here and nothing that it could be made from is known either:
@@ -56,6 +57,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	entries map[key.Digest]*entry
+	retired []*entry // those that Adopt replaced: their trees are still in use
 	flights map[key.Digest]*flight
 	mounts  map[*Mount]struct{}
 	closed  bool
@@ -125,7 +127,10 @@ func (s *Store) Close() error {
 	for _, e := range s.entries {
 		errs = append(errs, e.close())
 	}
-	s.entries = map[key.Digest]*entry{}
+	for _, e := range s.retired {
+		errs = append(errs, e.close())
+	}
+	s.entries, s.retired = map[key.Digest]*entry{}, nil
 	s.mu.Unlock()
 	if err := removeTree(s.proc); err != nil {
 		// The lock goes with the process; whoever opens the store next cleans up.
@@ -155,8 +160,9 @@ func (s *Store) warn(format string, args ...any) {
 // explain says what to do about a full disk; other errors pass as they are.
 func (s *Store) explain(err error) error {
 	var said *explained
-	if err == nil || errors.As(err, &said) {
-		return err // by an inner call
+	var gone *layer.GoneError
+	if err == nil || errors.As(err, &said) || errors.As(err, &gone) {
+		return err // said by an inner call, or not about this machine
 	}
 	if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
 		return fault.New(fault.Machine, &explained{fmt.Errorf("%w: only root may do this here; run larder with sudo", err)})

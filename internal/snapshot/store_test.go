@@ -21,7 +21,7 @@ func TestUnpackOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			l, err := s.FromBlob(b)
+			l, err := s.FromBlob(b, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -72,7 +72,7 @@ func TestUnpackAgain(t *testing.T) {
 	b, _ := blob(t, "f=f")
 	good, broken := b.Fetch, errors.New("the network is down")
 	b.Fetch = func(context.Context) (io.ReadCloser, error) { return nil, broken }
-	l, err := s.FromBlob(b)
+	l, err := s.FromBlob(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestWrongDiffID(t *testing.T) {
 	b, _ := blob(t, "f=f")
 	other, _ := blob(t, "f=g")
 	b.DiffID = other.DiffID
-	l, err := s.FromBlob(b)
+	l, err := s.FromBlob(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestPowerFailure(t *testing.T) {
 	reboot := func(boot string, sync bool) {
 		s := openStore(t, root, Options{})
 		s.boot = boot
-		l, err := s.FromBlob(b)
+		l, err := s.FromBlob(b, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestDamage(t *testing.T) {
 			b, fetched := blob(t, "f=f")
 			for i := range 3 {
 				s := openStore(t, root, Options{})
-				l, err := s.FromBlob(b)
+				l, err := s.FromBlob(b, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
