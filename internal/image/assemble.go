@@ -44,6 +44,10 @@ type Options struct {
 	Blob func(ctx context.Context, l *layer.Layer) (*layer.Blob, error)
 	// Made tells how a layer came to be; nil knows nothing of any.
 	Made func(l *layer.Layer) Made
+	// Extra gives fields that are added to the config of part i, whose layers have these blobs, the bottom one first; nil adds
+	// none. The same parts must get the same fields. They stand instead of what a
+	// base image left under their names; what says how the image is run or made up cannot be named.
+	Extra func(part int, layers []*layer.Blob) (map[string]json.RawMessage, error)
 	// Parallel bounds how many layers Blob is busy with at once, at least 1.
 	Parallel int
 }
@@ -89,7 +93,7 @@ func Assemble(ctx context.Context, parts []Part, opt Options) (*Image, error) {
 	}
 	img := &Image{}
 	for i, p := range parts {
-		m, err := assembleOne(p, blobs[i], opt)
+		m, err := assembleOne(i, p, blobs[i], opt)
 		if err != nil {
 			return nil, fmt.Errorf("image for %s: %w", platforms.FormatAll(p.Platform), err)
 		}
@@ -139,7 +143,7 @@ func exportLayers(ctx context.Context, parts []Part, opt Options) ([][]*layer.Bl
 	return out, eg.Wait()
 }
 
-func assembleOne(p Part, blobs []*layer.Blob, opt Options) (*Manifest, error) {
+func assembleOne(i int, p Part, blobs []*layer.Blob, opt Options) (*Manifest, error) {
 	config := p.Config
 	var err error
 	if len(config) == 0 {
@@ -160,6 +164,11 @@ func assembleOne(p Part, blobs []*layer.Blob, opt Options) (*Manifest, error) {
 	config, err = finishConfig(config, blobs, finishHistory(history, made), opt.Epoch, p.Base)
 	if err != nil {
 		return nil, err
+	}
+	if opt.Extra != nil {
+		if config, err = addFields(config, i, blobs, opt.Extra); err != nil {
+			return nil, err
+		}
 	}
 	m := &Manifest{Platform: p.Platform, Config: config, Layers: blobs}
 	manifestType, configType := ocispecs.MediaTypeImageManifest, ocispecs.MediaTypeImageConfig

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -69,6 +70,32 @@ func finishConfig(config []byte, blobs []*layer.Blob, history []ocispecs.History
 		return nil, err
 	}
 	return json.Marshal(fields)
+}
+
+// reserved are the fields of a config that have a meaning of their own.
+var reserved = []string{"architecture", "os", "os.version", "os.features", "variant", "config", "rootfs", "history", "created", "author"}
+
+// addFields adds what extra gives for part i to its config.
+func addFields(config []byte, i int, blobs []*layer.Blob, extra func(int, []*layer.Blob) (map[string]json.RawMessage, error)) ([]byte, error) {
+	more, err := extra(i, blobs)
+	if err != nil || len(more) == 0 {
+		return config, err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	for name, value := range more {
+		if slices.Contains(reserved, name) {
+			return nil, fmt.Errorf("image config: the field %q is not to be replaced", name)
+		}
+		fields[name] = value
+	}
+	b, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	return b, nil
 }
 
 // setCreated gives the image a time: the last of its history if it has none, and none after the epoch.
