@@ -38,6 +38,7 @@ type endpoint struct {
 	mu      sync.Mutex
 	auth    docker.Authorizer
 	newAuth func() docker.Authorizer
+	turns   map[string]chan struct{} // by scopes: see authorize
 }
 
 // endpoints lists where a registry's content may be had, mirrors first.
@@ -129,7 +130,11 @@ func (c *Client) newEndpoint(upstream, host string, cfg config.RegistryConfig) (
 		Transport:     &counter{base: transport, c: c},
 		CheckRedirect: checkRedirect,
 	}
-	tokens := &http.Client{Transport: &limited{base: e.client.Transport, max: 1 << 20}, Timeout: time.Minute}
+	tokens := &http.Client{
+		Transport:     &limited{base: e.client.Transport, max: 1 << 20},
+		CheckRedirect: checkTokenRedirect,
+		Timeout:       time.Minute,
+	}
 	header := http.Header{"User-Agent": {c.cfg.UserAgent}}
 	e.newAuth = func() docker.Authorizer {
 		return docker.NewDockerAuthorizer(docker.WithAuthClient(tokens), docker.WithAuthHeader(header),
@@ -149,19 +154,6 @@ func upstreamHost(registry string) string {
 		return "registry-1.docker.io"
 	}
 	return registry
-}
-
-// checkRedirect keeps credentials at the origin that they were meant for. net/http drops them only when the host name
-// changes, and puts the first request's headers back at each hop.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return fmt.Errorf("stopped after %d redirects", len(via))
-	}
-	first := via[0].URL
-	if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
-		req.Header.Del("Authorization")
-	}
-	return nil
 }
 
 // isLoopback tells whether a host[:port] is this machine: such a registry is spoken to in plain HTTP without being told.
@@ -221,20 +213,4 @@ func tlsConfig(cfg config.RegistryConfig) (*tls.Config, error) {
 		tc.Certificates = append(tc.Certificates, cert)
 	}
 	return tc, nil
-}
-
-// authorizer gives the endpoint's tokens.
-func (e *endpoint) authorizer() docker.Authorizer {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.auth
-}
-
-// forget drops the tokens: an authorizer answers with the error of a failed token request for ever.
-func (e *endpoint) forget(old docker.Authorizer) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.auth == old {
-		e.auth = e.newAuth()
-	}
 }

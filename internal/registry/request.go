@@ -241,8 +241,7 @@ func (c *Client) inScheme(ctx context.Context, e *endpoint, auth docker.Authoriz
 			return nil, err
 		}
 		if q.abs == nil || q.abs.Host == e.host {
-			if err := auth.Authorize(ctx, req); err != nil {
-				e.forget(auth)
+			if err := e.authorize(ctx, auth, req, q.scopes); err != nil {
 				if req.Body != nil {
 					req.Body.Close()
 				}
