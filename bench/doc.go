@@ -30,8 +30,8 @@
 // fresh-oneline run has an edit of its own, which is taken back after it.
 //
 // With -latency, the fresh scenarios are measured a second time with that much added to each round trip between
-// builders and registry, the set-up of connections included (link.go). Bandwidth stays that of loopback, and what steps
-// themselves download comes as fast as it does.
+// builders and registry, the set-up of connections included (testregistry.Proxy). Bandwidth stays that of loopback, and
+// what steps themselves download is not delayed. The address of the registry is the same in all scenarios.
 //
 // # Results
 //

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"larder/internal/testregistry"
 )
 
@@ -19,6 +17,8 @@ type harness struct {
 	registry *testregistry.Registry
 	stock    *stock
 	link     *link
+	far      *testregistry.Proxy // the registry, further away by settings.latency; nil without
+	settle   func()              // called before each measurement
 }
 
 // contestant is one builder with a working copy and repositories of its own.
@@ -148,12 +148,14 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 		return run{}, err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	unix.Sync() // one build's dirty pages are not written back during the next
+	h.settle()
 	if err := c.b.ResetPeak(); err != nil {
 		return run{}, err
 	}
-	h.link.setDelay(delay)
-	defer h.link.setDelay(0)
+	if delay > 0 {
+		h.link.lead(h.far.Addr)
+		defer h.link.lead(h.registry.Addr)
+	}
 	h.registry.ResetCounts()
 	start := time.Now()
 	if s.fresh {

@@ -5,47 +5,47 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// link is the address under which builders find the registry in every scenario, so that nothing that a builder keeps
-// of a reference differs between them. It adds latency where a scenario asks for it: half of a round trip each way, and
-// a whole one to set a connection up. Bytes on the way do not wait for each other, so bandwidth stays that of loopback.
+// link is the address under which builders find the registry in every scenario, be it near or behind a proxy that
+// puts it further away: what a builder keeps of references and origins is then the same, and leads past no proxy.
 type link struct {
-	addr  string
-	to    string
-	l     net.Listener
-	delay atomic.Int64 // a round trip, a time.Duration
-	done  sync.WaitGroup
+	addr     string
+	listener net.Listener
+	done     sync.WaitGroup
 
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
-	closed bool
+	mu    sync.Mutex
+	to    string
+	conns map[net.Conn]struct{} // nil after Close
 }
 
-// newLink listens on a free loopback port and passes everything on to an address until Close.
+// newLink listens on a free loopback port and passes connections on to an address until Close.
 func newLink(to string) (*link, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	k := &link{addr: l.Addr().String(), to: to, l: l, conns: map[net.Conn]struct{}{}}
+	k := &link{addr: l.Addr().String(), listener: l, to: to, conns: map[net.Conn]struct{}{}}
 	k.done.Go(k.accept)
 	return k, nil
 }
 
-// setDelay sets what a round trip takes, for connections that come from now on.
-func (k *link) setDelay(d time.Duration) { k.delay.Store(int64(d)) }
+// lead sends connections that come from now on to another address.
+func (k *link) lead(to string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.to = to
+}
 
 // Close ends all connections and waits for them.
 func (k *link) Close() error {
-	err := k.l.Close()
+	err := k.listener.Close()
 	k.mu.Lock()
-	k.closed = true
 	for c := range k.conns {
 		c.Close()
 	}
+	k.conns = nil
 	k.mu.Unlock()
 	k.done.Wait()
 	return err
@@ -53,7 +53,7 @@ func (k *link) Close() error {
 
 func (k *link) accept() {
 	for {
-		c, err := k.l.Accept()
+		c, err := k.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -68,88 +68,44 @@ func (k *link) accept() {
 // serve carries one connection in both directions.
 func (k *link) serve(near net.Conn) {
 	defer k.forget(near)
-	if !k.remember(near) {
+	to, open := k.remember(near)
+	if !open {
 		return
 	}
-	half := time.Duration(k.delay.Load()) / 2
-	connected := time.Now().Add(2 * half) // when a client that far away would know of its connection
-	far, err := net.Dial("tcp", k.to)
+	far, err := net.Dial("tcp", to)
 	if err != nil {
 		return
 	}
 	defer k.forget(far)
-	if !k.remember(far) {
+	if _, open := k.remember(far); !open {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { carry(far, near, half, connected) })
-	both.Go(func() { carry(near, far, half, time.Time{}) })
+	both.Go(func() { carry(far.(*net.TCPConn), near) })
+	both.Go(func() { carry(near.(*net.TCPConn), far) })
 	both.Wait()
 }
 
-// remember notes a connection for Close, or tells that the link is closed.
-func (k *link) remember(c net.Conn) bool {
+// remember notes a connection for Close and tells where it leads, unless the link is closed.
+func (k *link) remember(c net.Conn) (to string, open bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed {
-		return false
+	if k.conns == nil {
+		return "", false
 	}
 	k.conns[c] = struct{}{}
-	return true
+	return k.to, true
 }
 
 func (k *link) forget(c net.Conn) {
-	k.mu.Lock()
-	delete(k.conns, c)
-	k.mu.Unlock()
 	c.Close()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.conns, c)
 }
 
-// carry copies one direction of a connection, each piece and the end of the stream as late as they would arrive.
-// Nothing is sent before the sender knows of its connection.
-func carry(to, from net.Conn, delay time.Duration, connected time.Time) {
-	defer func() {
-		if c, ok := to.(*net.TCPConn); ok {
-			_ = c.CloseWrite() // the other end may be gone, which its own direction notices
-		}
-	}()
-	if delay == 0 {
-		_, _ = io.Copy(to, from) // likewise, and spliced
-		return
-	}
-	type piece struct {
-		bytes []byte
-		due   time.Time
-	}
-	// 64 MiB on the way: at 25 ms that is more than loopback moves in the time.
-	way := make(chan piece, 1024)
-	var sender sync.WaitGroup
-	sender.Go(func() {
-		defer close(way)
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := from.Read(buf)
-			if n > 0 {
-				sent := time.Now()
-				if sent.Before(connected) {
-					sent = connected
-				}
-				way <- piece{append([]byte(nil), buf[:n]...), sent.Add(delay)}
-			}
-			if err != nil {
-				return
-			}
-		}
-	})
-	for p := range way {
-		time.Sleep(time.Until(p.due))
-		if _, err := to.Write(p.bytes); err != nil {
-			from.Close() // whoever still sends learns it as from a reset
-			for range way {
-				continue // what is on the way is lost
-			}
-			break
-		}
-	}
-	sender.Wait()
+// carry copies one direction of a connection, spliced, and its end. What breaks is noticed by the other direction.
+func carry(to *net.TCPConn, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	_ = to.CloseWrite()
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"larder/internal/testregistry"
 )
 
@@ -83,7 +85,20 @@ func bench(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	h := &harness{settings: s, scratch: scratch, registry: reg, stock: newStock(reg, registryDir, filepath.Join(scratch, "stock")), link: k}
+	h := &harness{
+		settings: s,
+		scratch:  scratch,
+		registry: reg,
+		stock:    newStock(reg, registryDir, filepath.Join(scratch, "stock")),
+		link:     k,
+		settle:   unix.Sync, // one build's dirty pages are not written back during the next
+	}
+	if s.latency > 0 {
+		if h.far, err = testregistry.NewProxy(reg.Addr, testregistry.ProxyOptions{RoundTrip: s.latency}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, h.far.Close()) }()
+	}
 	var rows []row
 	for _, w := range plan.workloads {
 		got, werr := h.workload(ctx, w, plan.scenarios)

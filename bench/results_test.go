@@ -2,8 +2,10 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMedian(t *testing.T) {
@@ -43,5 +45,64 @@ func TestSaveKeepsWhatWasNotMeasuredAgain(t *testing.T) {
 	}
 	if all[1].MedianS != 15 || all[1].PeakRSS != 7 {
 		t.Errorf("row %+v", all[1])
+	}
+}
+
+// TestLatencyIsAPlaceOfItsOwn: rows through a proxy neither replace those without one nor are compared with them.
+func TestLatencyIsAPlaceOfItsOwn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "latest.json")
+	m := machine{Baseline: "buildkit"}
+	var all []row
+	for _, r := range []row{
+		newRow("go", "fresh", 25*time.Millisecond, "larder", []run{{seconds: 3, count: 9, down: 70_000}}),
+		newRow("go", "fresh-oneline", 0, "larder", []run{{seconds: 30}}),
+		newRow("go", "fresh", 0, "buildkit", []run{{seconds: 4}}),
+		newRow("go", "fresh", 0, "larder", []run{{seconds: 1}}),
+		newRow("go", "fresh", 25*time.Millisecond, "buildkit", []run{{seconds: 6}}),
+		newRow("go", "fresh", 25*time.Millisecond, "larder", []run{{seconds: 2, count: 8, down: 60_000, up: 1_600}}),
+	} {
+		var err error
+		if all, err = save(path, []row{r}, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var table strings.Builder
+	if err := printTable(&table, all); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(table.String()) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"workload scenario builder median s ratio peak MB down kB up kB requests runs",
+		"go fresh larder 1.00 0.25 0 0 0 0 1",
+		"go fresh buildkit 4.00 1.00 0 0 0 0 1",
+		"go fresh (25 ms) larder 2.00 0.33 0 60 2 8 1",
+		"go fresh (25 ms) buildkit 6.00 1.00 0 0 0 0 1",
+		"go fresh-oneline larder 30.00 - 0 0 0 0 1",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("table:\n%s", table.String())
+	}
+}
+
+func TestPlanRefusesWhatCannotBeMeasured(t *testing.T) {
+	good := settings{workloads: []string{"node"}, scenarios: []string{"onedep", "fresh"}, runs: 5, coldRuns: 1}
+	if _, err := newPlan(good); err != nil {
+		t.Fatal(err)
+	}
+	for want, spoil := range map[string]func(*settings){
+		"no workload":        func(s *settings) { s.workloads = []string{"rust"} },
+		"fresh, fresh-":      func(s *settings) { s.scenarios = []string{"lukewarm"} },
+		"fewer than 6 runs":  func(s *settings) { s.runs = 6 },
+		"at least 1":         func(s *settings) { s.coldRuns = 0 },
+		"whole milliseconds": func(s *settings) { s.latency = time.Microsecond },
+	} {
+		s := good
+		spoil(&s)
+		if _, err := newPlan(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", s, err, want)
+		}
 	}
 }
