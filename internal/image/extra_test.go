@@ -64,9 +64,13 @@ func TestExtraFields(t *testing.T) {
 func TestExtraFieldsRefused(t *testing.T) {
 	failure := errors.New("no fields today")
 	for name, extra := range map[string]func(int, []*layer.Blob) (map[string]json.RawMessage, error){
-		"an error":   func(int, []*layer.Blob) (map[string]json.RawMessage, error) { return nil, failure },
-		"not JSON":   func(int, []*layer.Blob) (map[string]json.RawMessage, error) { return map[string]json.RawMessage{"x": json.RawMessage("{")}, nil },
-		"the layers": func(int, []*layer.Blob) (map[string]json.RawMessage, error) { return map[string]json.RawMessage{"rootfs": json.RawMessage("{}")}, nil },
+		"an error": func(int, []*layer.Blob) (map[string]json.RawMessage, error) { return nil, failure },
+		"not JSON": func(int, []*layer.Blob) (map[string]json.RawMessage, error) {
+			return map[string]json.RawMessage{"x": json.RawMessage("{")}, nil
+		},
+		"the layers": func(int, []*layer.Blob) (map[string]json.RawMessage, error) {
+			return map[string]json.RawMessage{"rootfs": json.RawMessage("{}")}, nil
+		},
 	} {
 		_, err := Assemble(context.Background(), []Part{{Platform: amd64, State: stack(1)}}, Options{Blob: blobOf, Extra: extra})
 		if err == nil || name == "an error" && !errors.Is(err, failure) {
