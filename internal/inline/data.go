@@ -141,6 +141,10 @@ func unpack(field []byte) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decode(b)
+}
+
+func decode(b []byte) (*Data, error) {
 	var doc document
 	if err := json.Unmarshal(b, &doc); err != nil {
 		return nil, err

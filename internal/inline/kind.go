@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"larder/internal/catalog"
 	"larder/internal/registry"
 )
 
@@ -39,7 +40,6 @@ func (k Kind) String() string {
 
 // The media types that tell kinds apart, beside those of images.
 const (
-	catalogType  = "application/vnd.larder.catalog.v1+json" // a catalog's artifactType
 	buildKitType = "application/vnd.buildkit.cacheconfig.v0"
 	dockerConfig = "application/vnd.docker.container.image.v1+json"
 
@@ -81,7 +81,7 @@ func Recognise(manifestOrIndex, config []byte) Kind {
 }
 
 func (m *manifest) kind(config []byte) Kind {
-	if m.ArtifactType == catalogType {
+	if m.ArtifactType == catalog.ArtifactType {
 		return Catalog
 	}
 	if m.Manifests != nil {
