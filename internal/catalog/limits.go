@@ -1,0 +1,84 @@
+package catalog
+
+import (
+	"time"
+)
+
+// Limits bound a catalog. A zero field has the default.
+type Limits struct {
+	// Age is how long a record is kept that no build uses, and for how long a signature counts; 30 days.
+	Age time.Duration
+	// Inline is how large a page may be, in compressed bytes, to lie in its document instead of in a blob beside it; 64 KiB.
+	Inline int
+	// Page is how large the first page should be, in compressed bytes; 30 KiB. With Blobs it decides what a build without
+	// changes reads: base64 takes a third more, a blob's descriptor some 165 bytes.
+	Page int
+	// Blobs is how many blobs the first page should name; 96.
+	Blobs int
+	// Pages is how many further pages there may be; 8.
+	Pages int
+	// Patience is how long Save goes on against other writers; 20 s.
+	Patience time.Duration
+}
+
+// Bounds of what is read, whoever wrote it (DESIGN invariant 9), and of what is written, so that it can be read.
+const (
+	maxBlob     = 4 << 20     // compressed bytes of a page
+	maxDecoded  = 32 << 20    // its JSON
+	maxDocument = 4 << 20     // a document, as registries bound it
+	maxRecords  = 20_000      // in one page
+	maxBlobs    = 4_000       // named by one document
+	maxPages    = 64          // further ones
+	maxData     = 64 << 10    // Record.Data
+	maxName     = 4 << 10     // Record.Name
+	maxOutputs  = 1_000       // of a record, and layers of all of them
+	maxRetired  = 256         // pages
+	maxCopies   = 64          // of a layer
+	maxSequence = 1 << 62     // leaves room for going up
+	pageJSON    = 2 << 20     // JSON of a further page that larder writes
+	pageBytes   = 256 << 10   // its compressed bytes, about
+	pageBlobs   = 500         // blobs that it names
+	firstJSON   = 8 << 20     // JSON of a first page that larder writes
+	hardFactor  = 8           // how far a first page may outgrow Limits while many write
+	parallel    = 16          // requests at once
+	grace       = time.Hour   // how long a superseded page outlives the document that named it
+	raceTime    = time.Minute // how far writers may get ahead of each other
+)
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	if l.Age <= 0 {
+		l.Age = 30 * 24 * time.Hour
+	}
+	if l.Patience <= 0 {
+		l.Patience = 20 * time.Second
+	}
+	def(&l.Inline, 64<<10)
+	def(&l.Page, 30<<10)
+	def(&l.Blobs, 96)
+	def(&l.Pages, 8)
+	return l
+}
+
+// Options say whom to believe and how much to keep. The zero value believes every catalog that stands in its own place.
+type Options struct {
+	Keys   *Keys // nil: neither signed nor checked
+	Limits Limits
+	Seen   *Seen            // what earlier runs saw, against replays; nil remembers nothing
+	Now    func() time.Time // nil is time.Now
+}
+
+func (o Options) withDefaults() Options {
+	o.Limits = o.Limits.withDefaults()
+	if o.Keys == nil {
+		o.Keys = &Keys{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}

@@ -1,0 +1,243 @@
+package catalog
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"larder/internal/key"
+)
+
+// oldPage is a further page of the catalog that is being written anew.
+type oldPage struct {
+	ref   pageRef
+	state state // empty where it could not be read
+}
+
+// layout says which page holds what.
+type layout struct {
+	first state
+	fresh []state   // further pages to write, the newest first
+	kept  []pageRef // further pages that stay as they are, after those
+}
+
+// lay divides what a catalog holds into pages. The first takes what was used last, as much as limits say (many times that while
+// many write, calm being false: making pages takes time in which others get ahead). Further pages are immutable: one stays
+// while it says nothing wrong and most of it still counts, and is otherwise dissolved into what is divided. So a record
+// that is used again comes back into the first page, and small pages grow together.
+func lay(all state, pages []oldPage, limits Limits, calm bool, now time.Time) layout {
+	var stay, small []oldPage
+	for _, p := range pages {
+		switch live := standing(all, p.state); {
+		case !truthful(all, p.state) || live*2 < len(p.state.records) || live == 0:
+		case full(p.state):
+			stay = append(stay, p)
+		default:
+			small = append(small, p)
+		}
+	}
+	// Small pages stay as long as nothing has to go out of the first.
+	out := divide(all, append(slices.Clone(stay), small...), pages, limits, calm, now)
+	if len(out.fresh) > 0 && len(small) > 0 {
+		out = divide(all, stay, pages, limits, calm, now)
+	}
+	out.bound(limits)
+	return out
+}
+
+// divide does lay's work for pages of which some stay.
+func divide(all state, stay, pages []oldPage, limits Limits, calm bool, now time.Time) layout {
+	settled := map[key.Digest]bool{}
+	var out layout
+	for _, p := range pages {
+		if !slices.ContainsFunc(stay, func(s oldPage) bool { return s.ref.Tag == p.ref.Tag }) {
+			continue
+		}
+		live := 0
+		for k, e := range p.state.records {
+			if a := all.records[k]; !settled[k] && !a.Used.After(e.Used) && now.Sub(e.Used) <= limits.Age {
+				settled[k] = true
+				live++
+			}
+		}
+		if live > 0 {
+			out.kept = append(out.kept, p.ref)
+		}
+	}
+	var rest []Entry
+	for _, e := range all.sorted() {
+		if !settled[e.Record.Key] && now.Sub(e.Used) <= limits.Age {
+			rest = append(rest, e)
+		}
+	}
+	out.first, rest = fillFirst(all, rest, limits, calm, now)
+	for len(rest) > 0 {
+		var p state
+		r := room{json: pageJSON, blobs: pageBlobs, packed: pageBytes, ratio: packRatio(all, rest)}
+		if p, rest = fill(all, rest, r, func(Entry) float64 { return 1 }); len(p.records) == 0 {
+			break // what is left has more copies than any page can name
+		}
+		out.fresh = append(out.fresh, p)
+	}
+	return out
+}
+
+// bound drops the oldest pages where there are too many.
+func (l *layout) bound(limits Limits) {
+	l.fresh = l.fresh[:min(len(l.fresh), limits.Pages)]
+	l.kept = l.kept[:min(len(l.kept), limits.Pages-len(l.fresh))]
+}
+
+// standing counts the records of a page that count as they stand there: not replaced, removed or used since.
+func standing(all, page state) int {
+	n := 0
+	for k, e := range page.records {
+		if a, have := all.records[k]; have && !a.Used.After(e.Used) {
+			n++
+		}
+	}
+	return n
+}
+
+// truthful tells whether a page says nothing that is no longer so: no record that is gone or replaced, no blob that is gone.
+func truthful(all, page state) bool {
+	for k, e := range page.records {
+		if a, have := all.records[k]; !have || !sameRecord(a.Record, e.Record) {
+			return false
+		}
+	}
+	for d, desc := range page.trees {
+		if t, have := all.trees[d]; !have || !sameDesc(t, desc) {
+			return false
+		}
+	}
+	for id, copies := range page.layers {
+		for _, c := range copies {
+			if !slices.ContainsFunc(all.layers[id], func(a Blob) bool { return a.Key == c.Key && sameDesc(a.Desc, c.Desc) }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// full tells pages that have grown enough to be left alone.
+func full(page state) bool {
+	return len(page.blobs())*2 >= pageBlobs || weigh(page) >= pageJSON/4
+}
+
+func weigh(s state) int {
+	n := 0
+	for _, e := range s.records {
+		n += weight(s, e)
+	}
+	return n
+}
+
+// weight is about how much JSON an entry takes with all that it names.
+func weight(s state, e Entry) int {
+	b, err := json.Marshal(e.Record)
+	if err != nil {
+		return firstJSON // cannot happen; it would fit nowhere
+	}
+	n := len(b) + 40
+	for l := range layersOf(e.Record) {
+		n += 400 * len(s.layers[l.Identity])
+		if _, ok := s.trees[l.Tree]; ok {
+			n += 250
+		}
+	}
+	return n
+}
+
+// room is how much a page takes.
+type room struct {
+	json, packed, blobs int
+	ratio               float64 // packed bytes for a byte of weight
+}
+
+// packRatio measures what packing makes of entries.
+func packRatio(all state, list []Entry) float64 {
+	sample, n := newState(), 0
+	for _, e := range list[:min(len(list), 200)] {
+		sample.take(all, e)
+		n += weight(all, e)
+	}
+	b, err := newPage("", time.Time{}, sample).encode()
+	if err != nil || n == 0 {
+		return 1
+	}
+	return float64(len(b)) / float64(n)
+}
+
+// fill takes entries into a page as long as there is room, and gives those that it did not take. share says how full the page may be
+// with an entry in it.
+func fill(all state, list []Entry, r room, share func(Entry) float64) (page state, rest []Entry) {
+	page = newState()
+	n := 0
+	names := map[digest.Digest]bool{}
+	for _, e := range list {
+		w := weight(all, e)
+		more := missingFrom(names, all, e)
+		part := share(e)
+		if n+w > r.json || float64(n+w)*r.ratio > float64(r.packed)*part || float64(len(names)+len(more)) > float64(r.blobs)*part {
+			rest = append(rest, e)
+			continue
+		}
+		n += w
+		for _, d := range more {
+			names[d.Digest] = true
+		}
+		page.take(all, e)
+	}
+	return page, rest
+}
+
+func missingFrom(names map[digest.Digest]bool, all state, e Entry) []ocispecs.Descriptor {
+	one := newState()
+	one.take(all, e)
+	return slices.DeleteFunc(one.blobs(), func(d ocispecs.Descriptor) bool { return names[d.Digest] })
+}
+
+// fillFirst takes into the first page what was used last. When not all fits it is filled by half only, so that the next
+// builds need not divide again, but for what the present build used.
+func fillFirst(all state, list []Entry, limits Limits, calm bool, now time.Time) (page state, rest []Entry) {
+	r := room{json: firstJSON, packed: limits.Page, blobs: limits.Blobs}
+	if !calm {
+		r.packed, r.blobs = r.packed*hardFactor, r.blobs*hardFactor
+	}
+	whole := newState()
+	n := 0
+	for _, e := range list {
+		whole.take(all, e)
+		n += weight(all, e)
+	}
+	if n <= r.json && len(whole.blobs()) <= r.blobs && packed(whole) <= r.packed {
+		return whole, nil
+	}
+	recent := now.Truncate(time.Second)
+	share := func(e Entry) float64 {
+		if e.Used.Before(recent) {
+			return 0.5
+		}
+		return 1
+	}
+	r.ratio = packRatio(all, list)
+	for ; ; r.ratio *= 1.15 { // the ratio of the whole may flatter a part
+		if page, rest = fill(all, list, r, share); packed(page) <= r.packed {
+			return page, rest
+		}
+	}
+}
+
+// packed is the size of a page's blob, without what only the first page says.
+func packed(s state) int {
+	b, err := newPage("", time.Time{}, s).encode()
+	if err != nil {
+		return firstJSON
+	}
+	return len(b)
+}

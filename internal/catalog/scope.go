@@ -1,0 +1,46 @@
+package catalog
+
+import (
+	"regexp"
+	"strings"
+
+	"larder/internal/key"
+)
+
+const (
+	tagPrefix  = "larder-"
+	maxTag     = 128 // what registries take
+	pageMark   = ".p-"
+	pageDigits = 12
+)
+
+// pageTag matches the tags of further pages. ScopeTag makes no dots, so no scope's own tag does.
+var pageTag = regexp.MustCompile(`\.p-[0-9a-f]{12}$`)
+
+// ScopeTag gives the tag of a scope's catalog: some of the name, for people, and a hash of all of it, so that two scopes never
+// share a tag whatever characters they have.
+func ScopeTag(scope string) string {
+	readable := strings.Trim(strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '_':
+			return r
+		}
+		return '-'
+	}, scope), "-")
+	if len(readable) > 60 {
+		readable = readable[:60]
+	}
+	if readable != "" {
+		readable += "-"
+	}
+	return tagPrefix + readable + key.New("catalog scope").Str(scope).Sum().Hex()[:20]
+}
+
+// pagePrefix begins the tags of a catalog's further pages. A tag that leaves no room for more is cut and told apart by a hash.
+func pagePrefix(tag string) string {
+	if room := maxTag - len(pageMark) - pageDigits; len(tag) > room {
+		const hash = 20
+		tag = tag[:room-hash] + key.New("catalog pages").Str(tag).Sum().Hex()[:hash]
+	}
+	return tag + pageMark
+}
