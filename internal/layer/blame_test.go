@@ -30,8 +30,8 @@ func TestBlame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 7 {
-			at := i * len(data) / 7
+		for i := range 10 {
+			at := i * len(data) / 10
 			_, err := UnpackBlob(t.Context(), bytes.NewReader(data[:at]), blob.DiffID, t.TempDir())
 			if !errors.Is(err, ErrBadTar) {
 				t.Errorf("%s cut at %d: %v", c, at, err)

@@ -109,29 +109,6 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// TestTruncatedBlob: what breaks off is an error wherever it does.
-func TestTruncatedBlob(t *testing.T) {
-	needRoot(t)
-	l, store := layerOf(t, sampleDir(t)), openStore(t)
-	for _, c := range []Compression{Gzip, Zstd} {
-		blob, err := Export(t.Context(), l, store, ExportOptions{Compression: c})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := store.Open(blob.Desc.Digest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		for cut := int64(0); cut < r.Size(); cut += r.Size()/20 + 1 {
-			_, err := UnpackBlob(t.Context(), io.NewSectionReader(r, 0, cut), blob.DiffID, t.TempDir())
-			if err == nil {
-				t.Errorf("%s cut at %d of %d was unpacked", c, cut, r.Size())
-			}
-		}
-	}
-}
-
 func TestPruneIndex(t *testing.T) {
 	needRoot(t)
 	l, store := layerOf(t, sampleDir(t)), openStore(t)
