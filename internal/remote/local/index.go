@@ -42,7 +42,7 @@ func (s *Store) writeIndex(index ocispecs.Index) error {
 	if err != nil {
 		return err
 	}
-	return s.write(s.path(ocispecs.ImageIndexFile), b)
+	return s.write(s.path(ocispecs.ImageIndexFile), b, true)
 }
 
 // find gives the place of a name, -1 where it is not there.

@@ -40,7 +40,7 @@ func (s *Store) prepare() error {
 	if _, err := os.Stat(layout); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.write(layout, []byte(`{"imageLayoutVersion":"`+ocispecs.ImageLayoutVersion+`"}`))
+	return s.write(layout, []byte(`{"imageLayoutVersion":"`+ocispecs.ImageLayoutVersion+`"}`), true)
 }
 
 // incoming is a file that is being written.
@@ -85,9 +85,9 @@ func (f *incoming) drop() {
 	}
 }
 
-// write puts a small file in place, and on the disk before anything of it can be seen: an index.json that a power loss tore would
-// take all documents with it. (A torn blob is a miss.)
-func (s *Store) write(path string, b []byte) error {
+// write puts a small file in place. One that is to be durable is on the disk before it is seen: an index.json that a power loss tore
+// would take all documents with it, while a torn blob or document is one miss.
+func (s *Store) write(path string, b []byte, durable bool) error {
 	f, err := s.create()
 	if err != nil {
 		return err
@@ -96,8 +96,10 @@ func (s *Store) write(path string, b []byte) error {
 	if _, err := f.Write(b); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	if durable {
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
 	return f.commit(path)
 }
@@ -144,6 +146,9 @@ func (s *Store) Put(ctx context.Context, up remote.Upload) (sent bool, err error
 // change lets edit alter index.json, unless edit gives an error or says that there is nothing to write, and sweeps after it is
 // written, so that nothing goes that the index still names; all under the lock.
 func (s *Store) change(ctx context.Context, edit func(*ocispecs.Index) (write bool, err error), sweep func(ocispecs.Index)) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -196,7 +201,7 @@ func (s *Store) PutManifest(ctx context.Context, name string, b []byte, old remo
 		if err != nil {
 			return false, err
 		}
-		if err := s.write(path, b); err != nil {
+		if err := s.write(path, b, false); err != nil {
 			return false, err
 		}
 		desc.Annotations = map[string]string{ocispecs.AnnotationRefName: name}
