@@ -80,17 +80,23 @@ func (e *untrusted) Unwrap() error { return ErrAbsent }
 // read fetches a scope's document and says whether it counts: an error wraps ErrAbsent (as *untrusted where something is there, then
 // the document has the version that it was read with), or is the store's.
 func read(ctx context.Context, store remote.Store, name Name, opt Options) (document, error) {
-	raw, err := store.Manifest(ctx, name.Tag)
+	what := fmt.Sprintf("the catalog of scope %q in %s", name.Scope, store.Name())
+	return readTag(ctx, store, name.Tag, what, opt, func(scope string) bool { return scope == scopeName(name) })
+}
+
+// readTag does that for a tag. what names it in errors, right tells whether the scope that it says is the one that is meant.
+func readTag(ctx context.Context, store remote.Store, tag, what string, opt Options, right func(scope string) bool) (document, error) {
+	raw, err := store.Manifest(ctx, tag)
 	if errors.Is(err, remote.ErrNotFound) {
-		return document{}, fmt.Errorf("%w of scope %q in %s yet", ErrAbsent, name.Scope, store.Name())
+		return document{}, fmt.Errorf("%s: %w has been written yet", what, ErrAbsent)
 	}
 	if err != nil && !errors.Is(err, remote.ErrDamaged) {
-		return document{}, fmt.Errorf("read the catalog of scope %q in %s: %w", name.Scope, store.Name(), err)
+		return document{}, fmt.Errorf("read %s: %w", what, err)
 	}
 	doc := document{version: raw.Version, bytes: int64(len(raw.Bytes))}
 	reject := func(format string, args ...any) *untrusted {
 		why := fmt.Sprintf(format, args...)
-		return &untrusted{why: fmt.Sprintf("the catalog of scope %q in %s does not count: %s", name.Scope, store.Name(), why), signed: doc.signed}
+		return &untrusted{why: what + " does not count: " + why, signed: doc.signed}
 	}
 	damage := func(what string) *untrusted {
 		u := reject("%s", what)
@@ -122,7 +128,7 @@ func read(ctx context.Context, store remote.Store, name Name, opt Options) (docu
 		if blob, err = fetch(ctx, store, m.Config); isLoss(err) {
 			return doc, damage("its page is gone or damaged")
 		} else if err != nil {
-			return doc, fmt.Errorf("read the catalog of scope %q in %s: %w", name.Scope, store.Name(), err)
+			return doc, fmt.Errorf("read %s: %w", what, err)
 		}
 		doc.bytes += int64(len(blob))
 	}
@@ -137,7 +143,7 @@ func read(ctx context.Context, store remote.Store, name Name, opt Options) (docu
 	}
 	now := sighting{p.Sequence, p.Time}
 	switch {
-	case p.Scope != scopeName(name):
+	case !right(p.Scope):
 		return doc, reject("it was written for scope %.200q", p.Scope)
 	case p.Repository != repository(store):
 		return doc, reject("it was written for %.200q", p.Repository)

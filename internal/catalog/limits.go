@@ -10,10 +10,10 @@ type Limits struct {
 	Age time.Duration
 	// Inline is how large a page may be, in compressed bytes, to lie in its document instead of in a blob beside it; 64 KiB.
 	Inline int
-	// Page is how large the first page should be, in compressed bytes; 30 KiB. With Blobs it decides what a build without
-	// changes reads: base64 takes a third more, a blob's descriptor some 165 bytes.
+	// Page is how large the first page should be, in compressed bytes; 26 KiB. With Blobs it decides what a build without
+	// changes reads: base64 takes a third more, a blob's descriptor some 165 bytes: 60 kB.
 	Page int
-	// Blobs is how many blobs the first page should name; 96.
+	// Blobs is how many blobs the first page should name; 140.
 	Blobs int
 	// Pages is how many further pages there may be; 8.
 	Pages int
@@ -58,8 +58,8 @@ func (l Limits) withDefaults() Limits {
 		l.Patience = 20 * time.Second
 	}
 	def(&l.Inline, 64<<10)
-	def(&l.Page, 30<<10)
-	def(&l.Blobs, 96)
+	def(&l.Page, 26<<10)
+	def(&l.Blobs, 140)
 	def(&l.Pages, 8)
 	return l
 }

@@ -34,7 +34,11 @@ func Load(ctx context.Context, store remote.Store, name Name, opt Options) (*Cat
 	if err != nil {
 		return nil, err
 	}
-	return &Catalog{store: store, name: name, limits: opt.Limits, now: opt.Now, doc: doc}, nil
+	return newCatalog(store, name, opt, doc), nil
+}
+
+func newCatalog(store remote.Store, name Name, opt Options, doc document) *Catalog {
+	return &Catalog{store: store, name: name, limits: opt.Limits, now: opt.Now, doc: doc}
 }
 
 // Name says which catalog it is.
@@ -168,7 +172,7 @@ func (c *Catalog) Covers(change Change) bool {
 		known = united(known, c.later)
 	}
 	c.mu.Unlock()
-	if oversize(c.doc, c.limits) {
+	if oversize(c.doc.state, c.limits) {
 		return false
 	}
 	for _, k := range change.Used {
@@ -180,6 +184,6 @@ func (c *Catalog) Covers(change Change) bool {
 }
 
 // oversize tells whether a first page has outgrown its limits: many wrote at once, or limits are lower now.
-func oversize(doc document, l Limits) bool {
-	return packed(doc.state) > l.Page || len(doc.state.blobs()) > l.Blobs
+func oversize(first state, l Limits) bool {
+	return packed(first) > l.Page || len(first.blobs()) > l.Blobs
 }

@@ -126,7 +126,7 @@ func truthful(all, page state) bool {
 
 // full tells pages that have grown enough to be left alone.
 func full(page state) bool {
-	return len(page.blobs())*2 >= pageBlobs || weigh(page) >= pageJSON/4
+	return len(page.blobs())*4 >= pageBlobs*3 || weigh(page) >= pageJSON/4
 }
 
 func weigh(s state) int {
@@ -215,7 +215,7 @@ func fillFirst(all state, list []Entry, limits Limits, calm bool, now time.Time)
 		whole.take(all, e)
 		n += weight(all, e)
 	}
-	if n <= r.json && len(whole.blobs()) <= r.blobs && packed(whole) <= r.packed {
+	if n <= r.json && len(whole.blobs()) <= r.blobs && (n <= r.packed || packed(whole) <= r.packed) {
 		return whole, nil
 	}
 	recent := now.Truncate(time.Second)

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -131,8 +130,7 @@ func decodePage(b []byte) (*page, error) {
 		return nil, err
 	}
 	p := new(page)
-	d := json.NewDecoder(bytes.NewReader(plain))
-	if err := d.Decode(p); err != nil {
+	if err := json.Unmarshal(plain, p); err != nil {
 		return nil, err
 	}
 	if p.Version != version {

@@ -44,6 +44,11 @@ func gather(t *testing.T, store remote.Store, name Name, writers, each int, opt 
 		wg sync.WaitGroup
 		mu sync.Mutex
 	)
+	if m, ok := store.(*memory); ok {
+		for i := range writers {
+			m.stocked(fmt.Sprint("w", i), "x", each)
+		}
+	}
 	since := time.Now()
 	for i := range writers {
 		wg.Go(func() {
@@ -81,34 +86,93 @@ func gather(t *testing.T, store remote.Store, name Name, writers, each int, opt 
 		}
 	}
 	for _, e := range cat.Entries(t.Context()) {
-		if want[e.Record.Key] != e.Record.Digest() {
+		if d, ok := want[e.Record.Key]; ok && d != e.Record.Digest() {
 			c.wrong++
 		}
 	}
 	return c
 }
 
+// race is one way for writers to meet. beginning says that there is no catalog yet.
+type race struct {
+	writers                int
+	latency                time.Duration
+	conditional, beginning bool
+}
+
 func TestWritersAtOnce(t *testing.T) {
-	for _, writers := range []int{8, 64} {
+	run(t, []race{
+		{8, 2 * time.Millisecond, false, true},
+		{8, 25 * time.Millisecond, false, false},
+		{8, 25 * time.Millisecond, true, true},
+		{64, 25 * time.Millisecond, false, false},
+	})
+}
+
+func TestSoakWritersAtOnce(t *testing.T) {
+	if os.Getenv("LARDER_SOAK") == "" {
+		run(t, []race{{16, 2 * time.Millisecond, false, true}})
+		return
+	}
+	var all []race
+	for _, writers := range []int{2, 8, 64} {
 		for _, latency := range []time.Duration{2 * time.Millisecond, 25 * time.Millisecond} {
-			for _, conditional := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%d/%s/conditional=%v", writers, latency, conditional), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						const each, seed = 3, 1
-						m := newMemory("registry.example/app")
-						m.conditional = conditional
-						for i := range writers {
-							m.stocked(fmt.Sprint("w", i), "x", each)
-						}
-						m.trip = jitter(seed, latency, 0)
-						c := gather(t, m, Name{"main", ScopeTag("main")}, writers, each, Options{})
-						t.Log(c)
-						if c.wrong > 0 || c.found*100 < c.records*99 {
-							t.Errorf("seed %d: %s", seed, c)
-						}
-					})
-				})
+			for i := range 4 {
+				all = append(all, race{writers, latency, i&1 > 0, i&2 > 0})
 			}
 		}
+	}
+	run(t, all)
+}
+
+func run(t *testing.T, races []race) {
+	const each, seed = 3, 1
+	for _, c := range races {
+		t.Run(fmt.Sprintf("%d writers, %s, conditional=%v, beginning=%v", c.writers, c.latency, c.conditional, c.beginning), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory("registry.example/app")
+				m.conditional = c.conditional
+				m.trip = jitter(seed, c.latency, 0)
+				name := Name{"main", ScopeTag("main")}
+				if !c.beginning {
+					m.stocked("old", "x", 20)
+					if _, err := Save(t.Context(), m, name, steps("old", "x", 20), Options{}); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Hour)
+				}
+				got := gather(t, m, name, c.writers, each, Options{})
+				t.Log(got)
+				if got.wrong > 0 || got.found*100 < got.records*99 {
+					t.Errorf("seed %d: %s", seed, got)
+				}
+			})
+		})
+	}
+}
+
+// TestSoakStallingWriters gives each way of a request a chance to take many times as long as others, so that writes arrive long after
+// their writers looked.
+func TestSoakStallingWriters(t *testing.T) {
+	seeds := 12
+	if os.Getenv("LARDER_SOAK") != "" {
+		seeds = 1000
+	}
+	records, found := 0, 0
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory("registry.example/app")
+			m.trip = jitter(uint64(seed), 20*time.Millisecond, 0.05)
+			c := gather(t, m, Name{"main", ScopeTag("main")}, 12, 2, Options{})
+			if c.wrong > 0 {
+				t.Errorf("seed %d: %s", seed, c)
+			}
+			records += c.records
+			found += c.found
+		})
+	}
+	t.Logf("%d of %d records found in %d runs", found, records, seeds)
+	if found*1000 < records*995 {
+		t.Errorf("%d of %d records found in %d runs", found, records, seeds)
 	}
 }

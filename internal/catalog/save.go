@@ -80,11 +80,11 @@ type writer struct {
 	start   time.Time
 	edit    func(state) state
 	missing map[digest.Digest]bool
-	pages   map[string]state   // further pages that were read or written, by tag
-	made    map[string]pageRef // further pages that were written
-	expired []string           // tags of further pages that nobody can need any more
-	writes  int                // documents that were written
-	damaged int                // documents that could not be read
+	pages   map[string]state // further pages that were read or written, by tag
+	made    map[string]bool  // tags of further pages that were written, or found without a name
+	expired []string         // tags of further pages that nobody can need any more
+	writes  int              // documents that were written
+	damaged int              // documents that could not be read
 	pace    pace
 	saved   Saved
 }
@@ -93,7 +93,7 @@ func newWriter(store remote.Store, name Name, opt Options) *writer {
 	opt = opt.withDefaults()
 	return &writer{
 		store: store, name: name, opt: opt, start: opt.Now().UTC().Truncate(time.Second),
-		missing: map[digest.Digest]bool{}, pages: map[string]state{}, made: map[string]pageRef{},
+		missing: map[digest.Digest]bool{}, pages: map[string]state{}, made: map[string]bool{},
 	}
 }
 
@@ -121,8 +121,8 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 		}
 		next := w.edit(cur.all)
 		wrote := w.writes > 0
-		compact := !wrote && !contended && cur.page != nil && oversize(cur.document, w.opt.Limits)
-		if !cur.all.differs(next) && !compact {
+		untidy := !wrote && !contended && cur.page != nil && (oversize(cur.state, w.opt.Limits) || w.strays(cur))
+		if !cur.all.differs(next) && !untidy {
 			if wrote && cur.version != mine {
 				contended = true
 			}
@@ -147,7 +147,7 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 		switch {
 		case errors.As(err, &missing):
 			if refusals++; refusals > maxMissing {
-				return state{}, fmt.Errorf("save the catalog of scope %q: %w", w.name.Scope, err)
+				return state{}, fmt.Errorf("save the catalog of scope %q in %s: %w", w.name.Scope, w.store.Name(), err)
 			}
 			if err := w.miss(ctx, missing.Digests, next); err != nil {
 				return state{}, err
@@ -221,7 +221,7 @@ func (w *writer) read(ctx context.Context) (current, error) {
 	errs := make([]error, len(cur.pages))
 	inParallel(doc.page.Pages, func(i int, ref pageRef) {
 		known, have := w.pages[ref.Tag]
-		if !have {
+		for try := 0; !have && (try == 0 || isLoss(errs[i])) && try <= maxDamaged; try++ {
 			known, errs[i] = readPage(ctx, w.store, ref)
 		}
 		states[i] = known

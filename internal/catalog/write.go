@@ -83,7 +83,7 @@ func (w *writer) writePages(ctx context.Context, pages []state) ([]pageRef, erro
 			return nil, err
 		}
 		w.saved.Bytes += int64(len(doc))
-		w.pages[ref.Tag], w.made[ref.Tag] = s, ref
+		w.pages[ref.Tag], w.made[ref.Tag] = s, true
 		refs = append(refs, ref)
 	}
 	return refs, nil
@@ -116,6 +116,17 @@ func (w *writer) retire(cur current, named []pageRef, now time.Time) []retiremen
 		add(tag, now)
 	}
 	return list[max(0, len(list)-maxRetired):]
+}
+
+// strays tells whether there are further pages that the catalog neither names nor has noted as retired.
+func (w *writer) strays(cur current) bool {
+	for tag := range w.made {
+		if !slices.ContainsFunc(cur.page.Pages, func(p pageRef) bool { return p.Tag == tag }) &&
+			!slices.ContainsFunc(cur.page.Retired, func(r retirement) bool { return r.Tag == tag }) {
+			return true
+		}
+	}
+	return false
 }
 
 // tidy removes the tags of pages that nobody needs, where the store can. What stays costs a little room.

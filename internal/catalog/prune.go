@@ -1,0 +1,136 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"larder/internal/fault"
+	"larder/internal/key"
+	"larder/internal/remote"
+)
+
+// Pruned says what Prune did.
+type Pruned struct {
+	Records  int // taken out
+	Attempts int // how often it tried to write the document; 0 where there was nothing to take out
+	// Blobs are those that the catalog named and no longer names. Other catalogs and images may: a store with a collector of its
+	// own finds that out.
+	Blobs []ocispecs.Descriptor
+}
+
+// Prune takes the records out of a scope's catalog for which keep is false, and the trees and layers that only they needed. What others save
+// meanwhile stays. Further pages that interrupted builds left behind are noted, and removed by a Save or Prune an hour later. keep may be called more than once for an entry.
+func Prune(ctx context.Context, store remote.Store, name Name, keep func(Entry) bool, opt Options) (Pruned, error) {
+	w := newWriter(store, name, opt)
+	if _, err := read(ctx, store, name, w.opt); err != nil {
+		return Pruned{}, err
+	}
+	tags, err := store.Names(ctx, pagePrefix(name.Tag))
+	if err != nil && !errors.Is(err, remote.ErrUnsupported) {
+		return Pruned{}, fault.Errorf(fault.Registry, "list the pages of scope %q in %s: %w", name.Scope, store.Name(), err)
+	}
+	for _, tag := range tags {
+		if isPageTag(tag) {
+			w.made[tag] = true
+		}
+	}
+	taken := map[key.Digest]bool{}
+	dropped := map[digest.Digest]ocispecs.Descriptor{}
+	w.edit = func(s state) state {
+		after := s.clone()
+		maps.DeleteFunc(after.records, func(k key.Digest, e Entry) bool {
+			drop := !keep(e)
+			if drop {
+				taken[k] = true
+			}
+			return drop
+		})
+		after.sweep()
+		after = merge(after, Change{}, w.missing, w.start)
+		for _, d := range s.blobs() {
+			dropped[d.Digest] = d
+		}
+		for _, d := range after.blobs() {
+			delete(dropped, d.Digest)
+		}
+		return after
+	}
+	if _, err := w.run(ctx); err != nil {
+		return Pruned{}, fault.New(fault.Registry, err)
+	}
+	p := Pruned{Records: len(taken), Attempts: w.saved.Attempts}
+	for _, d := range slices.Sorted(maps.Keys(dropped)) {
+		p.Blobs = append(p.Blobs, dropped[d])
+	}
+	return p, nil
+}
+
+// Remove takes a scope's catalog out of a store, whoever signed it. One that is not there is no error.
+func Remove(ctx context.Context, store remote.Store, name Name) error {
+	tags, err := store.Names(ctx, pagePrefix(name.Tag))
+	if err != nil && !errors.Is(err, remote.ErrUnsupported) {
+		return fault.Errorf(fault.Registry, "list the pages of scope %q in %s: %w", name.Scope, store.Name(), err)
+	}
+	// The first page goes first: nobody may find one that names pages which are gone.
+	for _, tag := range append([]string{name.Tag}, slices.DeleteFunc(tags, func(t string) bool { return !isPageTag(t) })...) {
+		if err := store.DeleteManifest(ctx, tag); err != nil {
+			return fault.Errorf(fault.Registry, "remove the catalog of scope %q from %s: %w", name.Scope, store.Name(), err)
+		}
+	}
+	return nil
+}
+
+// Summary describes one catalog of a store.
+type Summary struct {
+	Name     Name
+	Sequence uint64
+	Time     time.Time // when it was last written, UTC
+	SignedBy string    // the trusted key that signed it; "" where signatures are not checked
+	Records  int
+	Blobs    int
+	Bytes    int64 // of those blobs, compressed; catalogs may share some
+	Pages    int   // further ones
+	// Err says why the catalog does not count, or cannot be read; only Name.Tag is set then.
+	Err error
+}
+
+// List describes the catalogs of all scopes of a store, sorted by scope. Those under other tags than ScopeTag's are not found.
+func List(ctx context.Context, store remote.Store, opt Options) ([]Summary, error) {
+	tags, err := store.Names(ctx, tagPrefix)
+	if err != nil {
+		return nil, fault.Errorf(fault.Registry, "list the catalogs of %s: %w", store.Name(), err)
+	}
+	tags = slices.DeleteFunc(tags, isPageTag)
+	list := make([]Summary, len(tags))
+	inParallel(tags, func(i int, tag string) { list[i] = summarise(ctx, store, tag, opt) })
+	slices.SortFunc(list, func(a, b Summary) int {
+		return strings.Compare(a.Name.Scope+"\x00"+a.Name.Tag, b.Name.Scope+"\x00"+b.Name.Tag)
+	})
+	return list, ctx.Err()
+}
+
+func summarise(ctx context.Context, store remote.Store, tag string, opt Options) Summary {
+	opt = opt.withDefaults()
+	what := fmt.Sprintf("the catalog under the tag %s in %s", tag, store.Name())
+	doc, err := readTag(ctx, store, tag, what, opt, func(scope string) bool { return ScopeTag(scope) == tag })
+	if err != nil {
+		return Summary{Name: Name{Tag: tag}, Err: err}
+	}
+	name := Name{doc.page.Scope, tag}
+	c := newCatalog(store, name, opt, doc)
+	all := c.all(ctx)
+	blobs := all.blobs()
+	s := Summary{Name: name, Sequence: c.Sequence(), Time: c.Time(), SignedBy: c.SignedBy(), Records: len(all.records), Blobs: len(blobs), Pages: c.Pages()}
+	for _, d := range blobs {
+		s.Bytes += d.Size
+	}
+	return s
+}
