@@ -31,7 +31,8 @@
 //
 // With -latency, the fresh scenarios are measured a second time with that much added to each round trip between
 // builders and registry, the set-up of connections included (testregistry.Proxy). Bandwidth stays that of loopback, and
-// what steps themselves download is not delayed. The address of the registry is the same in all scenarios.
+// what steps themselves download is not delayed. fresh-oneline, which takes long, is measured once that way. The address of
+// the registry is the same in all scenarios.
 //
 // # Results
 //

@@ -83,10 +83,7 @@ func (h *harness) scenario(ctx context.Context, w workload, s scenario, delay ti
 			return nil, fmt.Errorf("%s, first build: %w", c.name, err)
 		}
 	}
-	runs := h.runs
-	if s.few {
-		runs = h.coldRuns
-	}
+	runs := h.runsOf(s, delay)
 	measured := make([][]run, len(all))
 	for n := 1; n <= runs; n++ {
 		for i, c := range all {
@@ -104,6 +101,18 @@ func (h *harness) scenario(ctx context.Context, w workload, s scenario, delay ti
 		rows = append(rows, newRow(w.name, s.name, delay, c.name, measured[i]))
 	}
 	return rows, nil
+}
+
+// runsOf tells how often a scenario is measured. Where a build takes long, round trips are a small part of it: once with
+// latency shows that they still are.
+func (h *harness) runsOf(s scenario, delay time.Duration) int {
+	switch {
+	case s.few && delay > 0:
+		return 1
+	case s.few:
+		return h.coldRuns
+	}
+	return h.runs
 }
 
 // first makes the build that a scenario follows on, unless it has been made.
