@@ -6,6 +6,7 @@
 //	tree -> directory            Materialise
 //	tree -> tar                  Write
 //	tree -> blob                 Export
+//	tree's times -> directory    Retime
 //
 // The forms agree: a tree that is written, unpacked and read back is the same tree, but for mtimes (a tar of an image
 // carries whole seconds) and for the root's own metadata (which an image's tar does not carry).

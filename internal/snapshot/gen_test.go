@@ -19,10 +19,10 @@ type layerGen struct {
 	t      *rapid.T
 	bodies map[key.Digest][]byte
 	linked []*tree.Node
-	plain  bool // the root is nobody's in particular, as a tar has it
 }
 
-// drawLayer makes a random layer whose contents are in memory.
+// drawLayer makes a random layer whose contents are in memory. A plain root is one without metadata of its own, which a tar
+// does not carry.
 func drawLayer(t *rapid.T, plainRoot bool) *layer.Layer {
 	g := &layerGen{t: t, bodies: map[key.Digest][]byte{}}
 	for range rapid.IntRange(0, 3).Draw(t, "groups") {
