@@ -12,6 +12,8 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 
+	"larder/internal/cache"
+	"larder/internal/export"
 	"larder/internal/fault"
 	"larder/internal/fileop"
 	"larder/internal/frontend"
@@ -34,6 +36,8 @@ type Result struct {
 	Metadata map[string]any
 	// Ran and Cached count RUN steps: done, and spared.
 	Ran, Cached int
+	// Differences are hits that came out otherwise when they were run again (--cache-verify).
+	Differences []solve.Difference
 }
 
 // MetadataJSON gives the metadata as BuildKit's clients write it.
@@ -84,6 +88,13 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	if err != nil {
 		return nil, err
 	}
+	remotes := e.Remotes()
+	defer remotes.Close()
+	session, err := e.session(ctx, remotes, &r, stream)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
 	dirs := r.locals()
 	dirs["dockerfile"] = dockerfile.dir
 	src := &sources{
@@ -91,18 +102,19 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 		images: sourceimage.New(sourceimage.Options{
 			Registry: e.registry, Store: e.blobs, Tags: filepath.Join(e.root, "tags"), Layouts: layouts,
 		}),
-		layers: e.layers,
+		layers: e.layers, session: session,
 	}
 	solver := solve.New(ctx, solve.Options{
-		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: e.layers, Records: e.records,
+		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: session, Records: session,
 		Progress: stream, Parallel: e.parallel(), Secrets: (&secrets{given: r.Secrets}).value,
+		Used:   func(u solve.Use) { session.Used(u.Record, u.Layers, u.Result) },
+		Verify: r.Cache.Verify, Refresh: r.Cache.Refresh.of,
 	})
 	defer solver.Close()
 	front, err := frontend.Build(ctx, frontend.Request{
 		Opts: opts, Solver: solver, Resolver: &announced{sources: src, stream: stream},
-		Contents: func(_ context.Context, l *layer.Layer) (layer.Source, error) { return e.layers.Contents(l), nil },
-		Warn:     func(w *bkclient.VertexWarning) { stream.Warn(w) },
-		Notice:   func(msg string) { stream.Begin(msg).Done(nil) },
+		Warn:   func(w *bkclient.VertexWarning) { stream.Warn(w) },
+		Notice: func(msg string) { stream.Begin(msg).Done(nil) },
 	})
 	if err != nil {
 		return nil, err
@@ -110,16 +122,48 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	if len(front.Outputs) == 0 {
 		return answer(front, asJSON), nil
 	}
-	parts, err := evaluate(ctx, solver, front)
-	if err != nil {
-		return nil, err
+	session.SetExports(forms(outputs, &r, front))
+	b := &building{e: e, req: &r, outputs: outputs, front: front, solver: solver, session: session, stream: stream}
+	res, err := b.run(ctx)
+	// What the steps made before one failed spares the next build just as well.
+	if ctx.Err() == nil {
+		err = errors.Join(err, b.save(ctx))
 	}
-	res, err := e.export(ctx, &r, outputs, front, parts, solver, stream)
 	if err != nil {
 		return nil, err
 	}
 	res.Ran, res.Cached = solver.Counts()
+	res.Differences = solver.Differences()
 	return res, nil
+}
+
+// building is a build whose Dockerfile has been read.
+type building struct {
+	e       *Engine
+	req     *Request
+	outputs []*export.Output
+	front   *frontend.Result
+	solver  *solve.Solver
+	session *cache.Session
+	stream  *progress.Stream
+}
+
+// maxRewinds bounds how often a build goes back for layers that turn out to be gone while it is exported.
+const maxRewinds = 100
+
+// run makes the states and exports them. A layer that a cache promised and does not have is made again (DESIGN invariant 2).
+func (b *building) run(ctx context.Context) (*Result, error) {
+	for try := 0; ; try++ {
+		parts, err := evaluate(ctx, b.solver, b.front)
+		if err != nil {
+			return nil, err
+		}
+		res, err := b.export(ctx, parts)
+		var gone *layer.GoneError
+		if err == nil || !errors.As(err, &gone) || try == maxRewinds || !b.solver.Rewind(ctx, gone) {
+			return res, err
+		}
+	}
 }
 
 // evaluate makes the states of all platforms at once.

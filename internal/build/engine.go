@@ -21,9 +21,11 @@ import (
 	"larder/internal/flock"
 	"larder/internal/record"
 	"larder/internal/registry"
+	"larder/internal/remote"
 	"larder/internal/runstep"
 	"larder/internal/runtime"
 	"larder/internal/snapshot"
+	"larder/internal/solve"
 	buildcontext "larder/internal/source/context"
 )
 
@@ -44,7 +46,14 @@ type Config struct {
 	Registries         registry.Table
 	InsecureRegistries []string
 	Version            string    // for the User-Agent
+	Patience           Patience  // the zero value is the usual one
 	Warnings           io.Writer // what went wrong without failing anything; nil drops it
+}
+
+// Patience says how failures of registries and remote caches that pass are borne.
+type Patience struct {
+	Registry func(d time.Duration, done <-chan struct{}) // waits between two tries of a request
+	Remote   remote.Policy
 }
 
 // Engine is the local root, opened, with what runs steps on it. Several may have one root open, in one process or many.
@@ -56,13 +65,19 @@ type Engine struct {
 	records  *record.Store
 	stats    *buildcontext.StatCache
 	registry *registry.Client
-	runner   *runstep.Runner
+	runner   runner
 	caches   *cachemount.Local
 
 	using *flock.Lock // keeps collectors off records and trees
 
 	stop  context.CancelFunc
 	tasks sync.WaitGroup // background work
+}
+
+// runner runs the commands of RUN steps; a *runstep.Runner but in tests.
+type runner interface {
+	solve.Runner
+	Close() error
 }
 
 // DefaultRoot is the local root of this user: /var/lib/larder for root, else $XDG_DATA_HOME/larder.
@@ -147,6 +162,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 func (e *Engine) newRegistry(insecure ...string) *registry.Client {
 	return registry.New(registry.Config{
 		Registries: e.cfg.Registries, Insecure: append(insecure, e.cfg.InsecureRegistries...), UserAgent: "larder/" + e.cfg.Version,
+		Sleep: e.cfg.Patience.Registry,
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 
+	"larder/internal/cache"
 	"larder/internal/export"
 	"larder/internal/export/docker"
 	"larder/internal/export/local"
@@ -23,7 +24,6 @@ import (
 	"larder/internal/layer"
 	"larder/internal/progress"
 	"larder/internal/registry"
-	"larder/internal/solve"
 )
 
 // outputs understands what the request says of outputs. Without any, the image is made but not kept under its name: none of
@@ -67,16 +67,19 @@ type job struct {
 	multi  bool
 	made   func(*layer.Layer) image.Made
 	stream *progress.Stream
+
+	session *cache.Session
 }
 
 // export hands the result to each output in turn.
-func (e *Engine) export(ctx context.Context, r *Request, outputs []*export.Output, front *frontend.Result, parts []image.Part, solver *solve.Solver, stream *progress.Stream) (*Result, error) {
+func (b *building) export(ctx context.Context, parts []image.Part) (*Result, error) {
 	res := &Result{Metadata: map[string]any{}}
-	for _, o := range outputs {
+	for _, o := range b.outputs {
 		j := &job{
-			e: e, out: o, req: r, parts: parts, epoch: epochOf(o, r, front), multi: front.Multi, stream: stream,
+			e: b.e, out: o, req: b.req, parts: parts, epoch: epochOf(o, b.req, b.front), multi: b.front.Multi, stream: b.stream,
+			session: b.session,
 			made: func(l *layer.Layer) image.Made {
-				rec, ok := solver.Made(l.Identity)
+				rec, ok := b.solver.Made(l.Identity)
 				if !ok {
 					return image.Made{}
 				}
@@ -120,7 +123,7 @@ func (j *job) image(ctx context.Context, res *Result) (err error) {
 	done := line.Status("exporting layers", 0)
 	img, err := image.Assemble(ctx, j.parts, image.Options{
 		Docker: j.out.DockerTypes, Index: j.multi, Annotations: j.out.Annotations, Epoch: j.epoch,
-		Blob: j.blob, Made: j.made, Parallel: goruntime.NumCPU(),
+		Blob: j.blob, Made: j.made, Parallel: max(4, goruntime.NumCPU()), Extra: j.inline,
 	})
 	if err != nil {
 		return err
@@ -188,13 +191,31 @@ func (j *job) push(ctx context.Context, img *image.Image, line *progress.Vertex)
 	return nil
 }
 
-// blob makes a layer's blob, once per layer, compression and epoch.
-func (j *job) blob(ctx context.Context, l *layer.Layer) (*layer.Blob, error) {
-	opt := layer.ExportOptions{Compression: j.out.Compression, Level: j.out.Level, ForceCompression: j.out.Force}
-	if !j.out.KeepTimes {
-		opt.Epoch = j.epoch
+// form is how an output wants layers.
+func form(o *export.Output, epoch *time.Time) layer.ExportOptions {
+	opt := layer.ExportOptions{Compression: o.Compression, Level: o.Level, ForceCompression: o.Force}
+	if !o.KeepTimes {
+		opt.Epoch = epoch
 	}
-	return layer.Export(ctx, l, j.e.blobs, opt)
+	return opt
+}
+
+// forms lists in what forms a build's outputs want layers.
+func forms(outputs []*export.Output, r *Request, front *frontend.Result) []layer.ExportOptions {
+	var list []layer.ExportOptions
+	for _, o := range outputs {
+		switch o.Type {
+		case export.CacheOnly, export.Local, export.Tar:
+		default:
+			list = append(list, form(o, epochOf(o, r, front)))
+		}
+	}
+	return list
+}
+
+// blob gives a layer's blob, once per layer, compression and epoch.
+func (j *job) blob(ctx context.Context, l *layer.Layer) (*layer.Blob, error) {
+	return j.session.Blob(ctx, l, form(j.out, j.epoch))
 }
 
 // files writes the merged file systems.

@@ -44,6 +44,7 @@ type Request struct {
 	HostNetwork  bool // steps may ask for the host's network
 
 	Secrets map[string]Secret
+	Cache   Cache
 	// Epoch is SOURCE_DATE_EPOCH; nil without one.
 	Epoch *time.Time
 }

@@ -11,10 +11,13 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"larder/internal/cache"
 	"larder/internal/fault"
+	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/snapshot"
 	"larder/internal/source/image"
+	"larder/internal/tree"
 )
 
 // sources loads the source vertices of one build and answers the frontend's questions about images.
@@ -22,6 +25,8 @@ type sources struct {
 	locals *locals
 	images *image.Resolver
 	layers *snapshot.Store
+
+	session *cache.Session
 }
 
 // Load implements solve.Sources.
@@ -60,10 +65,15 @@ func (s *sources) layout(ctx context.Context, store, ref string, platform *ocisp
 func (s *sources) stack(img *image.Image) (*layer.State, error) {
 	var st *layer.State
 	for _, blob := range img.Layers {
-		l, err := s.layers.FromBlob(blob, nil)
+		id, err := key.FromOCI(blob.DiffID)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", img.Ref, err)
 		}
+		l, err := s.layers.FromBlob(blob, func(ctx context.Context) (*tree.Node, error) { return s.session.PinnedTree(ctx, id) })
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", img.Ref, err)
+		}
+		s.session.Base(l)
 		st = st.Push(l)
 	}
 	return st, nil

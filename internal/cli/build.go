@@ -27,8 +27,9 @@ type buildFlags struct {
 	noCacheFilter, allow, insecureRegistries        []string
 	noCache, pull, push, load, quiet, check, hostCA bool
 	parallel                                        int
-	cache, ssh                                      string
-	cacheFrom, cacheTo, attest                      []string
+	ssh                                             string
+	attest                                          []string
+	remote                                          cacheFlags
 }
 
 func buildCommand(e *env) *cobra.Command {
@@ -86,10 +87,9 @@ func (f *buildFlags) register(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.insecureRegistries, "insecure-registry", nil, "Registry (HOST[:PORT]) to speak to without checking certificates, or in plain HTTP")
 	fl.IntVar(&f.parallel, "parallel", 0, "RUN steps at once (default: twice the number of CPUs, at least 4)")
 
+	f.remote.register(fl)
+
 	// Known to buildx, and to come: to name them is an error that says so, see unready.
-	fl.StringVar(&f.cache, "cache", "", "")
-	fl.StringArrayVar(&f.cacheFrom, "cache-from", nil, "")
-	fl.StringArrayVar(&f.cacheTo, "cache-to", nil, "")
 	fl.StringVar(&f.ssh, "ssh", "", "")
 	fl.StringArrayVar(&f.attest, "attest", nil, "")
 	fl.StringVar(&f.sbom, "sbom", "", "")
@@ -100,7 +100,7 @@ func (f *buildFlags) register(cmd *cobra.Command) {
 }
 
 // unready lists flags of docker buildx build that this version refuses.
-var unready = []string{"cache", "cache-from", "cache-to", "ssh", "attest", "sbom", "provenance"}
+var unready = []string{"ssh", "attest", "sbom", "provenance"}
 
 func refuseUnready(cmd *cobra.Command) error {
 	for _, name := range unready {
@@ -202,6 +202,9 @@ func (f *buildFlags) finish(e *env, res *build.Result) error {
 	}
 	if f.quiet && res.ID != "" {
 		fmt.Fprintln(e.out, res.ID)
+	}
+	if err := differences(res); err != nil {
+		return err
 	}
 	if res.Failed {
 		return fault.Errorf(fault.Build, "the Dockerfile has warnings or errors, see above")

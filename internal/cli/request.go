@@ -51,7 +51,9 @@ func (f *buildFlags) request(dir string, in io.Reader, out io.Writer) (*build.Re
 			return nil, err
 		}
 	}
-	return r, nil
+	var err error
+	r.Cache, err = f.remote.request()
+	return r, err
 }
 
 // names reads the flags that give a name a value.

@@ -124,7 +124,7 @@ func flagValues(v any) ([]string, error) {
 // may do to this machine nor where results, secrets and programs are.
 var projectFlags = []string{
 	"file", "target", "tag", "build-arg", "platform", "label", "annotation", "no-cache", "no-cache-filter", "pull",
-	"add-host", "ulimit", "shm-size", "parallel", "progress",
+	"add-host", "ulimit", "shm-size", "parallel", "progress", "refresh",
 }
 
 // addProject reads larder.yaml of the project, where there is one: names of flags with their values.

@@ -78,6 +78,24 @@ func SourceKey(ctx context.Context, op *pb.FileOp, inputs []*layer.State) (key.D
 	return r.sourceKey(ctx)
 }
 
+// WritesTo tells whether an operation writes to input, or looks up owners in it: whether Apply needs that input's tree for more
+// than to copy from it.
+func WritesTo(op *pb.FileOp, input int) bool {
+	for _, a := range op.GetActions() {
+		if int(a.GetInput()) == input {
+			return true
+		}
+		if opt := ownerOf(a); opt != nil {
+			for _, u := range []*pb.UserOpt{opt.User, opt.Group} {
+				if named := u.GetByName(); named != nil && int(named.Input) == input {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 func (r *run) sourceKey(ctx context.Context) (key.Digest, error) {
 	h := key.New("larder.file.sources.v1").Uint(uint64(len(r.inputs))).Uint(uint64(len(r.op.Actions)))
 	for i, a := range r.op.Actions {

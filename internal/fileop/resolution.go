@@ -63,6 +63,26 @@ func (r *Resolution) Digest() key.Digest {
 	return h.Sum()
 }
 
+// Union is what two resolutions of one operation on the same inputs say together.
+func (r *Resolution) Union(o *Resolution) *Resolution {
+	rec := &recorder{probes: map[at]*Probe{}, owners: slices.Concat(r.Owners, o.Owners)}
+	for _, p := range slices.Concat(r.Probes, o.Probes) {
+		k := at{p.Input, p.Path}
+		have := rec.probes[k]
+		if have == nil {
+			rec.probes[k] = &p
+			continue
+		}
+		if p.HasContent {
+			have.HasContent, have.Node = true, p.Node
+		}
+		if p.Listed {
+			have.Listed, have.Names = true, p.Names
+		}
+	}
+	return rec.resolution()
+}
+
 // at names what a Probe is about.
 type at struct {
 	input int

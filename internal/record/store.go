@@ -126,22 +126,27 @@ func (s *Store) PutTree(root *tree.Node) (key.Digest, error) {
 		return key.Digest{}, err
 	}
 	d := key.Bytes(buf.Bytes())
+	return d, s.ImportTree(d, buf.Bytes())
+}
+
+// ImportTree stores the bytes of a tree that came from elsewhere; d must be their digest.
+func (s *Store) ImportTree(d key.Digest, b []byte) error {
 	path := s.path(s.trees, d)
 	if _, err := os.Stat(path); err == nil {
-		return d, nil
+		return nil
 	}
-	tmp, err := s.writeTemp(buf.Bytes())
+	tmp, err := s.writeTemp(b)
 	if err != nil {
-		return key.Digest{}, fmt.Errorf("store tree: %w", err)
+		return fmt.Errorf("store tree: %w", err)
 	}
 	defer os.Remove(tmp)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return key.Digest{}, fmt.Errorf("store tree: %w", err)
+		return fmt.Errorf("store tree: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return key.Digest{}, fmt.Errorf("store tree: %w", err)
+		return fmt.Errorf("store tree: %w", err)
 	}
-	return d, nil
+	return nil
 }
 
 // HasTree reports whether a tree blob is stored.
@@ -150,8 +155,8 @@ func (s *Store) HasTree(d key.Digest) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
-// Tree opens a tree blob; it is compared with its name first. A damaged one is deleted.
-func (s *Store) Tree(d key.Digest) (*tree.Node, error) {
+// TreeBytes gives the bytes of a tree blob, compared with its name.
+func (s *Store) TreeBytes(d key.Digest) ([]byte, error) {
 	path := s.path(s.trees, d)
 	b, err := readBounded(path, maxTree)
 	if err != nil {
@@ -160,6 +165,15 @@ func (s *Store) Tree(d key.Digest) (*tree.Node, error) {
 	if key.Bytes(b) != d {
 		os.Remove(path)
 		return nil, fmt.Errorf("open tree %s: its bytes are damaged", d)
+	}
+	return b, nil
+}
+
+// Tree opens a tree blob; it is compared with its name first. A damaged one is deleted.
+func (s *Store) Tree(d key.Digest) (*tree.Node, error) {
+	b, err := s.TreeBytes(d)
+	if err != nil {
+		return nil, err
 	}
 	return tree.Decode(bytes.NewReader(b), int64(len(b)))
 }

@@ -157,7 +157,8 @@ func verdict(resp *http.Response, err error, try int) (again bool, wait time.Dur
 			return try < maxSilent, wait
 		}
 		var ne net.Error
-		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
+		// A connection that breaks while a body is sent is closed under the goroutine that sends.
+		return errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
 			errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.Canceled) ||
 			errors.As(err, &ne) && ne.Timeout(), wait
 	}
@@ -252,6 +253,9 @@ func (c *Client) inScheme(ctx context.Context, e *endpoint, auth docker.Authoriz
 		if err == nil {
 			e.settled.Store(true)
 			return resp, nil
+		}
+		if ctx.Err() == nil && e.scheme.Load() > i {
+			continue // another request found out meanwhile
 		}
 		if ctx.Err() != nil || e.settled.Load() || int(i) == len(e.schemes)-1 || !wrongScheme(err, e.host) {
 			return nil, err

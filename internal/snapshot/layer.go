@@ -134,6 +134,9 @@ func (s *Store) ensure(ctx context.Context, l *layer.Layer) (*entry, error) {
 		if e, err := s.lookup(l.Identity); e != nil || err != nil {
 			return e, err
 		}
+		if isMaking(ctx, l.Identity) {
+			return nil, &layer.GoneError{Identity: l.Identity, Err: errors.New("it is not here yet: it is just being made")}
+		}
 		s.mu.Lock()
 		f := s.flights[l.Identity]
 		if f == nil {
@@ -186,20 +189,7 @@ func (s *Store) make(ctx context.Context, l *layer.Layer) (_ *entry, err error) 
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	var root *tree.Node
-	copied, _ := l.Contents.(*remoteCopy)
-	switch {
-	case copied != nil && copied.of.Identity == l.Identity: // a layer made of a part of it has other contents
-		root, err = copied.unpack(ctx, dir)
-	case l.Blob != nil && (l.Blob.Fetch != nil || s.opts.Blobs != nil):
-		root, err = s.unpack(ctx, l.Blob, dir)
-	case l.Contents != nil:
-		if root, err = l.Tree(ctx); err == nil {
-			err = layer.Materialise(ctx, root, l.Contents, dir)
-		}
-	default:
-		err = ErrGone
-	}
+	root, err := s.fill(context.WithValue(ctx, makingKey{}, making{l.Identity, ctx}), l, dir)
 	var gone *layer.GoneError
 	if errors.As(err, &gone) && gone.Identity == l.Identity {
 		return nil, err // says so
@@ -212,4 +202,48 @@ func (s *Store) make(ctx context.Context, l *layer.Layer) (_ *entry, err error) 
 		return nil, fmt.Errorf("layer %s: %w", l.Identity, err)
 	}
 	return e, nil
+}
+
+// fill writes a layer into dir: from a remote copy if one is known, from its blob, or from what its contents give.
+func (s *Store) fill(ctx context.Context, l *layer.Layer, dir string) (*tree.Node, error) {
+	copied := s.copyOf(l)
+	switch {
+	case copied != nil:
+		root, err := copied.unpack(ctx, dir)
+		var gone *layer.GoneError
+		if !errors.As(err, &gone) || l.Contents == nil || l.Contents == layer.Source(copied) {
+			return root, err
+		}
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+			return nil, err
+		}
+	case l.Blob != nil && (l.Blob.Fetch != nil || s.opts.Blobs != nil):
+		return s.unpack(ctx, l.Blob, dir)
+	case l.Contents == nil:
+		return nil, ErrGone
+	}
+	root, err := l.Tree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return root, layer.Materialise(ctx, root, l.Contents, dir)
+}
+
+// making is in the context of whatever is done to make a layer: the layer's own contents may lead back to the layer, and
+// must not wait for it.
+type making struct {
+	identity key.Digest
+	below    context.Context
+}
+
+type makingKey struct{}
+
+func isMaking(ctx context.Context, identity key.Digest) bool {
+	for {
+		m, ok := ctx.Value(makingKey{}).(making)
+		if !ok || m.identity == identity {
+			return ok
+		}
+		ctx = m.below
+	}
 }

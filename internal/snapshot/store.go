@@ -59,6 +59,7 @@ type Store struct {
 	entries map[key.Digest]*entry
 	retired []*entry // those that Adopt replaced: their trees are still in use
 	flights map[key.Digest]*flight
+	copies  map[key.Digest]*remoteCopy // what Stored heard of
 	mounts  map[*Mount]struct{}
 	closed  bool
 }
@@ -78,7 +79,8 @@ func Open(root string, opts Options) (*Store, error) {
 	base, noUppers := findBase(root, opts.Places)
 	s := &Store{
 		root: root, base: base, noUppers: noUppers, opts: opts, boot: bootID(),
-		entries: map[key.Digest]*entry{}, flights: map[key.Digest]*flight{}, mounts: map[*Mount]struct{}{},
+		entries: map[key.Digest]*entry{}, flights: map[key.Digest]*flight{},
+		copies: map[key.Digest]*remoteCopy{}, mounts: map[*Mount]struct{}{},
 	}
 	for _, dir := range []string{"layers/id", "locks", "mounts"} {
 		if err := os.MkdirAll(filepath.Join(base, dir), 0o711); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,12 +20,37 @@ import (
 // tree is that of the directory, else what load gives, else it is unpacked too; load may be nil, and may give nil or an error
 // where it does not know. Neither ever stands for the layer without having its identity.
 //
-// What is wrong with the copy, that it is gone, damaged, or another layer's, is a *layer.GoneError. What is wrong with this
-// machine (a full disk) and the end of the context are not.
+// What is wrong with the copy, that it is gone, damaged, or another layer's, is a *layer.GoneError, and what is gone is not
+// asked for again. What is wrong with this machine (a full disk) and the end of the context are not.
+//
+// The copy also serves other layers of this identity, whose contents are had some other way: it is tried first.
 func (s *Store) Stored(identity key.Digest, pinned bool, blob *layer.Blob, load func(ctx context.Context) (*tree.Node, error)) *layer.Layer {
 	c := &remoteCopy{store: s, blob: blob, load: load}
 	c.of = layer.Lazy(identity, pinned, c, c.tree)
+	if blob != nil {
+		s.mu.Lock()
+		s.copies[identity] = c
+		s.mu.Unlock()
+	}
 	return c.of
+}
+
+// copyOf finds the remote copy of a layer: its own, or the one that Stored heard of last.
+func (s *Store) copyOf(l *layer.Layer) *remoteCopy {
+	if c, ok := l.Contents.(*remoteCopy); ok && c.of.Identity == l.Identity {
+		return c // the contents of a layer made of parts of another one are those of the other
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copies[l.Identity]
+}
+
+// Copied opens the contents of an observed layer of which a copy lies in a remote store. Where the copy cannot be had, again does
+// the operation that made the layer, which gives the same contents; load is as for Stored.
+func (s *Store) Copied(identity key.Digest, blob *layer.Blob, load func(ctx context.Context) (*tree.Node, error), again func(ctx context.Context) (*layer.Layer, error)) layer.Source {
+	c := &remoteCopy{store: s, blob: blob, load: load, again: again}
+	c.of = layer.Lazy(identity, false, c, c.tree)
+	return c
 }
 
 // remoteCopy is where a layer can be had from when it is not here, and the Source of its contents.
@@ -33,10 +59,12 @@ type remoteCopy struct {
 	of    *layer.Layer
 	blob  *layer.Blob
 	load  func(ctx context.Context) (*tree.Node, error)
+	again func(ctx context.Context) (*layer.Layer, error) // nil for a layer that only a step can make again
 
 	mu     sync.Mutex
 	loaded bool
 	root   *tree.Node // from load, nil where it did not know
+	lost   error      // a *layer.GoneError, once the copy turned out to be gone
 }
 
 func (c *remoteCopy) tree(ctx context.Context) (*tree.Node, error) {
@@ -83,8 +111,36 @@ func (c *remoteCopy) known(ctx context.Context) *tree.Node {
 	return root
 }
 
+// make makes the layer in dir and gives its tree.
+func (c *remoteCopy) make(ctx context.Context, dir string) (*tree.Node, error) {
+	root, err := c.unpack(ctx, dir)
+	var gone *layer.GoneError
+	if c.again == nil || !errors.As(err, &gone) {
+		return root, err
+	}
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+		return nil, err
+	}
+	l, err := c.again(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if root = c.known(ctx); root == nil {
+		if root, err = l.Tree(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return root, layer.Materialise(ctx, root, l.Contents, dir)
+}
+
 // unpack fetches the copy into dir and gives its tree.
 func (c *remoteCopy) unpack(ctx context.Context, dir string) (*tree.Node, error) {
+	c.mu.Lock()
+	lost := c.lost
+	c.mu.Unlock()
+	if lost != nil {
+		return nil, lost
+	}
 	if c.blob == nil {
 		return nil, c.gone(errors.New("no copy of it is known"))
 	}
@@ -120,8 +176,16 @@ func (c *remoteCopy) unpack(ctx context.Context, dir string) (*tree.Node, error)
 	return want, nil
 }
 
+// gone says why there is no copy, from now on.
 func (c *remoteCopy) gone(err error) error {
-	return &layer.GoneError{Identity: c.of.Identity, Err: err}
+	var gone *layer.GoneError
+	if !errors.As(err, &gone) || gone.Identity != c.of.Identity { // else whoever fetched it said so
+		gone = &layer.GoneError{Identity: c.of.Identity, Err: err}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = gone
+	return gone
 }
 
 // badCopy tells whether a copy could not be unpacked for what it is, and not for what this machine is.

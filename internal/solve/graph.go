@@ -35,6 +35,10 @@ type vertex struct {
 	stop       context.CancelFunc // of the worker, while working
 	outputs    []*layer.State
 	err        error
+
+	result  bool // what it makes becomes part of a goal
+	stale   bool // while working: an input was taken back, see rewind.go
+	rewound int  // how often it was taken back itself
 }
 
 // goal is one request for one output.
@@ -51,8 +55,8 @@ type answer struct {
 	err   error
 }
 
-// result is a worker's report.
-type result struct {
+// report is what a worker says in the end.
+type report struct {
 	v       *vertex
 	outputs []*layer.State
 	err     error
@@ -62,6 +66,7 @@ type result struct {
 type graph struct {
 	s        *Solver
 	vertices map[digest.Digest]*vertex
+	goals    map[*goal]struct{} // those that are open
 	working  int
 }
 
@@ -73,6 +78,8 @@ func (g *graph) run(ctx context.Context) {
 			g.add(ctx, gl)
 		case gl := <-g.s.withdrawn:
 			g.finish(gl, answer{err: context.Canceled})
+		case r := <-g.s.rewinds:
+			r.reply <- ctx.Err() == nil && g.rewind(ctx, r.gone)
 		case r := <-g.s.results:
 			g.ended(ctx, r)
 		case <-quit:
@@ -103,6 +110,15 @@ func (g *graph) add(ctx context.Context, gl *goal) {
 		v.line = g.s.opt.Progress.Announce(n.digest, n.name, ids, n.group)
 		g.vertices[n.digest] = v
 	}
+	for _, e := range stacked(gl.target) {
+		g.vertices[e.digest].result = true
+	}
+	g.goals[gl] = struct{}{}
+	g.pursue(ctx, gl)
+}
+
+// pursue makes a goal's target wanted, and answers the goal where that is possible already.
+func (g *graph) pursue(ctx context.Context, gl *goal) {
 	target := g.vertices[gl.target.node.digest]
 	if bad := g.want(ctx, target, gl); bad != nil {
 		g.finish(gl, answer{err: gl.source.locate(bad.node, bad.err)})
@@ -151,6 +167,7 @@ func (g *graph) start(ctx context.Context, v *vertex) {
 	v.status = working
 	g.working++
 	inputs := make([]*layer.State, len(v.inputs))
+	result := v.result
 	var err error
 	for i, in := range v.inputs {
 		index := v.node.inputs[i].index
@@ -161,22 +178,27 @@ func (g *graph) start(ctx context.Context, v *vertex) {
 		inputs[i] = in.outputs[index]
 	}
 	go func() {
-		r := result{v: v, err: err}
+		r := report{v: v, err: err}
 		if err == nil {
-			r.outputs, r.err = g.s.do(ctx, v.node, v.line, inputs)
+			r.outputs, r.err = g.s.do(ctx, job{v.node, v.line, inputs, result})
 		}
 		g.s.results <- r
 	}()
 }
 
 // ended takes a worker's report.
-func (g *graph) ended(ctx context.Context, r result) {
+func (g *graph) ended(ctx context.Context, r report) {
 	v := r.v
 	g.working--
 	stopped := len(v.goals) == 0
 	v.stop()
 	v.stop = nil
+	var gone *layer.GoneError
 	switch {
+	case v.stale:
+		v.stale = false
+		v.status = idle
+		g.again(ctx)
 	case r.err == nil:
 		v.status, v.outputs = done, r.outputs
 		for d := range v.dependents {
@@ -190,6 +212,9 @@ func (g *graph) ended(ctx context.Context, r result) {
 		v.status = idle
 	case errors.Is(r.err, context.Canceled) && ctx.Err() == nil:
 		g.start(ctx, v) // stopped because nobody wanted it, and wanted again since
+	case errors.As(r.err, &gone) && g.takeBack(v, gone):
+		v.status = idle
+		g.again(ctx)
 	default:
 		v.status, v.err = failed, r.err
 		for gl := range v.goals {
@@ -218,6 +243,7 @@ func (g *graph) finish(gl *goal, a answer) {
 		return
 	}
 	gl.closed = true
+	delete(g.goals, gl)
 	gl.reply <- a
 	for _, n := range gl.nodes {
 		v := g.vertices[n.digest]
@@ -230,10 +256,7 @@ func (g *graph) finish(gl *goal, a answer) {
 		}
 		switch v.status {
 		case waiting:
-			v.status = idle
-			for _, in := range v.inputs {
-				delete(in.dependents, v)
-			}
+			g.park(v)
 		case working:
 			v.stop()
 		}

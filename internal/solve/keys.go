@@ -6,8 +6,10 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
+	"larder/internal/fileop"
 	"larder/internal/key"
 	"larder/internal/layer"
+	"larder/internal/record"
 	"larder/internal/tree"
 )
 
@@ -34,9 +36,43 @@ func fileKey(op *pb.FileOp, inputs []*layer.State) key.Digest {
 	return h.Sum()
 }
 
+// resolutionKey is where the destination resolution of file operations is recorded: their recipe, and what they write to. What they
+// read from does not count (DESIGN section 3).
+func resolutionKey(op *pb.FileOp, inputs []*layer.State) key.Digest {
+	h := key.New("larder.file.destination.v1")
+	raw, _ := op.MarshalVT() // as in fileKey
+	h.Raw(raw)
+	for _, st := range destinations(op, inputs) {
+		h.Digests(st.Identities())
+	}
+	return h.Sum()
+}
+
+// destinations lists the states that an operation writes to or looks up owners in, in the order of the inputs.
+func destinations(op *pb.FileOp, inputs []*layer.State) []*layer.State {
+	var out []*layer.State
+	for i, st := range inputs {
+		if fileop.WritesTo(op, i) {
+			out = append(out, st)
+		}
+	}
+	return out
+}
+
+// origins lists the states that an operation copies from.
+func origins(op *pb.FileOp, inputs []*layer.State) []*layer.State {
+	var out []*layer.State
+	for _, a := range op.Actions {
+		if i := int(a.SecondaryInput); a.GetCopy() != nil && i >= 0 && i < len(inputs) {
+			out = append(out, inputs[i])
+		}
+	}
+	return out
+}
+
 // execKey is the exact key of a RUN step: its recipe, and what its mounts show of the inputs. The recipe leaves out
 // what BuildKit leaves out: proxies, the addresses of extra hosts, and where a cache mount's content is kept.
-func execKey(ctx context.Context, op *pb.ExecOp, platform *pb.Platform, inputs []*layer.State) (key.Digest, error) {
+func (s *Solver) execKey(ctx context.Context, op *pb.ExecOp, platform *pb.Platform, inputs []*layer.State) (key.Digest, error) {
 	h := key.New("larder.run.exact.v1")
 	recipe := op.CloneVT()
 	if recipe.Meta == nil {
@@ -72,7 +108,7 @@ func execKey(ctx context.Context, op *pb.ExecOp, platform *pb.Platform, inputs [
 			h.Digests(in.Identities())
 			continue
 		}
-		d, err := subtree(ctx, in, m.Selector)
+		d, err := s.subtree(ctx, in, m.Selector)
 		if err != nil {
 			return key.Digest{}, err
 		}
@@ -85,6 +121,38 @@ func execKey(ctx context.Context, op *pb.ExecOp, platform *pb.Platform, inputs [
 // identity, whatever else the input has.
 func selected(m *pb.Mount) bool {
 	return m.Input >= 0 && m.Selector != "" && m.Selector != "/" && m.Output < 0
+}
+
+// subtree is the identity of a part of a state. Where the state's trees are not on this machine, what an earlier build found is
+// asked first.
+func (s *Solver) subtree(ctx context.Context, st *layer.State, path string) (key.Digest, error) {
+	here := s.here([]*layer.State{st})
+	k := key.New("larder.subtree.v1").Digests(st.Identities()).Str(path).Sum()
+	if !here {
+		if rec, ok := s.opt.Records.Get(ctx, k); ok && len(rec.Data) == key.Size {
+			s.used(rec, nil, false)
+			return key.Digest(rec.Data), nil
+		}
+	}
+	d, err := subtree(ctx, st, path)
+	if err != nil || !hasPinned(st) {
+		return d, err // of a context nobody need be told: whoever has its identity has its tree
+	}
+	rec, err := s.opt.Records.Put(ctx, &record.Record{Key: k, Created: now(), Data: d[:]})
+	if err != nil {
+		return d, err
+	}
+	s.used(rec, nil, false)
+	return d, nil
+}
+
+func hasPinned(st *layer.State) bool {
+	for ; st != nil; st = st.Parent() {
+		if st.Top().Pinned {
+			return true
+		}
+	}
+	return false
 }
 
 func subtree(ctx context.Context, st *layer.State, path string) (key.Digest, error) {

@@ -30,8 +30,12 @@ type world struct {
 
 	mu     sync.Mutex
 	layers map[key.Digest]*layer.Layer
-	ran    []string // commands, in the order they started
-	killed []string // commands whose context ended before they did
+	away   map[key.Digest]bool // pinned layers whose files are elsewhere
+	lost   []key.Digest
+	gone   map[key.Digest]bool // layers that are promised and cannot be had
+	tries  map[string]int      // by the argument of "vary"
+	ran    []string            // commands, in the order they started
+	killed []string            // commands whose context ended before they did
 	gate   map[string]chan struct{}
 	active int
 	most   int
@@ -42,7 +46,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, records: records, layers: map[key.Digest]*layer.Layer{}, gate: map[string]chan struct{}{}}
+	return &world{t: t, records: records, layers: map[key.Digest]*layer.Layer{}, gone: map[key.Digest]bool{}, tries: map[string]int{}, gate: map[string]chan struct{}{}}
 }
 
 func (w *world) solver(parallel int) *Solver {
@@ -52,7 +56,7 @@ func (w *world) solver(parallel int) *Solver {
 		}
 	}()
 	s := New(context.Background(), Options{
-		Sources: w, Files: &fileop.Applier{Temp: w.t.TempDir()}, Runner: w, Layers: w, Records: w.records, Progress: stream, Parallel: parallel,
+		Sources: w, Files: &fileop.Applier{Temp: w.t.TempDir()}, Runner: w, Layers: w, Records: local{w.records}, Progress: stream, Parallel: parallel,
 	})
 	w.t.Cleanup(func() { s.Close(); stream.Close() })
 	return s
@@ -78,17 +82,53 @@ func (w *world) Load(_ context.Context, op *pb.SourceOp, _ *pb.Platform) (*layer
 	return layer.Stack(w.layer(op.Identifier)), nil
 }
 
-// Layer implements Layers.
-func (w *world) Layer(_ context.Context, id key.Digest) (*layer.Layer, bool) {
+// Layer implements Layers, as the following do.
+func (w *world) Layer(_ context.Context, ref record.Layer) (*layer.Layer, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l, ok := w.layers[id]
+	l, ok := w.layers[ref.Identity]
 	return l, ok
 }
+
+func (w *world) Has(id key.Digest) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.away[id]
+}
+
+func (w *world) Copy(record.Layer, func(context.Context) (*layer.Layer, error)) layer.Source {
+	return nil
+}
+
+func (w *world) Adopt(_ context.Context, l *layer.Layer) *layer.Layer { return l }
+
+func (w *world) Lost(id key.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.layers, id)
+	w.lost = append(w.lost, id)
+}
+
+// local makes the local root's records those of a solver.
+type local struct{ *record.Store }
+
+func (l local) Get(_ context.Context, k key.Digest) (*record.Record, bool) { return l.Store.Get(k) }
+func (l local) Put(_ context.Context, r *record.Record) (*record.Record, error) {
+	return l.Store.Put(r)
+}
+func (l local) Replace(_ context.Context, r *record.Record) (*record.Record, error) {
+	return l.Store.Replace(r)
+}
+func (l local) Delete(_ context.Context, k key.Digest) error             { return l.Store.Delete(k) }
+func (l local) HasTree(_ context.Context, d key.Digest) bool             { return l.Store.HasTree(d) }
+func (l local) Tree(_ context.Context, d key.Digest) (*tree.Node, error) { return l.Store.Tree(d) }
 
 // Run implements Runner. A command is words: "wait NAME" waits for a gate, "fail" fails, "make NAME" makes a layer.
 func (w *world) Run(ctx context.Context, step runstep.Step) (*runstep.Result, error) {
 	cmd := strings.Join(step.Op.Meta.Args, " ")
+	if err := w.want(step.Inputs...); err != nil {
+		return nil, err
+	}
 	w.mu.Lock()
 	w.ran = append(w.ran, cmd)
 	w.active++
@@ -119,13 +159,33 @@ func (w *world) Run(ctx context.Context, step runstep.Step) (*runstep.Result, er
 			return nil, errors.New("failed: " + words[i+1])
 		case "make":
 			made = words[i+1]
+		case "vary":
+			w.mu.Lock()
+			w.tries[words[i+1]]++
+			made = fmt.Sprint(words[i+1], w.tries[words[i+1]])
+			w.mu.Unlock()
 		}
 	}
 	l := w.layer(made)
 	w.mu.Lock()
 	w.layers[l.Identity] = l
+	delete(w.gone, l.Identity)
 	w.mu.Unlock()
 	return &runstep.Result{Outputs: []runstep.Output{{State: step.Inputs[0].Push(l), Base: 0, Layers: []*layer.Layer{l}}}}, nil
+}
+
+// want fetches the layers of states: those that are gone cannot be had.
+func (w *world) want(states ...*layer.State) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, st := range states {
+		for _, l := range st.Layers() {
+			if w.gone[l.Identity] {
+				return fmt.Errorf("mount: %w", &layer.GoneError{Identity: l.Identity, Err: errors.New("no such blob")})
+			}
+		}
+	}
+	return nil
 }
 
 func (w *world) commands() []string {

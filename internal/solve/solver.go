@@ -3,6 +3,7 @@ package solve
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -15,6 +16,7 @@ import (
 	"larder/internal/progress"
 	"larder/internal/record"
 	"larder/internal/runstep"
+	"larder/internal/tree"
 )
 
 // Sources gives the state of a source vertex: a build context, an image. It reads metadata only; layers fetch their
@@ -28,23 +30,66 @@ type Runner interface {
 	Run(ctx context.Context, step runstep.Step) (*runstep.Result, error)
 }
 
-// Layers finds pinned layers that the local root holds.
-type Layers interface {
-	Layer(ctx context.Context, identity key.Digest) (*layer.Layer, bool)
+// Records is where a solver finds what steps made, and keeps it: the local root's, and those of remote caches. Damage is a
+// miss.
+type Records interface {
+	// Get gives the record of a key.
+	Get(ctx context.Context, k key.Digest) (*record.Record, bool)
+	// Put keeps a record unless there is one already, and gives the one that counts.
+	Put(ctx context.Context, r *record.Record) (*record.Record, error)
+	// Replace keeps a record whatever is there.
+	Replace(ctx context.Context, r *record.Record) (*record.Record, error)
+	// Delete forgets a record that is no use, here and, as far as this build is concerned, elsewhere.
+	Delete(ctx context.Context, k key.Digest) error
+	// Lock makes the caller the only one on this machine that works on a key.
+	Lock(ctx context.Context, k key.Digest) (unlock func(), err error)
+
+	PutTree(root *tree.Node) (key.Digest, error)
+	HasTree(ctx context.Context, d key.Digest) bool
+	Tree(ctx context.Context, d key.Digest) (*tree.Node, error)
 }
 
-// Options are what a Solver works with; all fields but Parallel and Secrets are required.
+// Layers finds layers that steps made.
+type Layers interface {
+	// Layer gives a pinned layer: from the local root, or one whose bytes come from a remote cache when they are wanted.
+	Layer(ctx context.Context, ref record.Layer) (*layer.Layer, bool)
+	// Has tells whether a layer's files are in the local root.
+	Has(identity key.Digest) bool
+	// Copy opens the contents of an observed layer of which a remote cache has a copy; nil where none has. again does the
+	// operation that made it.
+	Copy(ref record.Layer, again func(ctx context.Context) (*layer.Layer, error)) layer.Source
+	// Adopt gives a layer that was just made the times of its first making, where those are known (DESIGN section 3).
+	Adopt(ctx context.Context, l *layer.Layer) *layer.Layer
+	// Lost says that a layer could not be had from where Layer found it: Layer is not to find it there again.
+	Lost(identity key.Digest)
+}
+
+// Use is a record that a build used: it was found, or has just been made.
+type Use struct {
+	Record *record.Record
+	Layers []*layer.Layer // those that Record names, in its order
+	// Result says that the layers become part of what the build makes, not only of what it needs on the way.
+	Result bool
+}
+
+// Options are what a Solver works with; all fields but Parallel, Secrets, Used and those after it are required.
 type Options struct {
 	Sources  Sources
 	Files    *fileop.Applier
 	Runner   Runner
 	Layers   Layers
-	Records  *record.Store
+	Records  Records
 	Progress *progress.Stream
 	// Parallel bounds the RUN steps that run at once; 0 means no bound.
 	Parallel int
 	// Secrets gives the value of a secret; it is asked when a step that mounts it runs.
 	Secrets func(ctx context.Context, id string) ([]byte, error)
+	// Used is told of every record that is used, as soon as it is; from many goroutines.
+	Used func(Use)
+	// Verify runs hits again and compares; Differences has what came out.
+	Verify bool
+	// Refresh gives the age from which on a RUN step's result is made anew, by the name of its step; 0 means never.
+	Refresh func(step string) time.Duration
 }
 
 // Solver evaluates LLB. It is safe for concurrent use.
@@ -54,15 +99,17 @@ type Solver struct {
 
 	requests  chan *goal
 	withdrawn chan *goal
-	results   chan result
+	rewinds   chan rewind
+	results   chan report
 
 	stop context.CancelFunc
 	done chan struct{}
 
-	stats   sync.Mutex
-	ran     int
-	cached  int
-	created map[key.Digest]record.Record
+	stats       sync.Mutex
+	ran         int
+	cached      int
+	created     map[key.Digest]record.Record
+	differences []Difference
 }
 
 // New starts a solver; Close ends it.
@@ -72,7 +119,8 @@ func New(ctx context.Context, opt Options) *Solver {
 		opt:       opt,
 		requests:  make(chan *goal),
 		withdrawn: make(chan *goal),
-		results:   make(chan result),
+		rewinds:   make(chan rewind),
+		results:   make(chan report),
 		stop:      stop,
 		done:      make(chan struct{}),
 		created:   map[key.Digest]record.Record{},
@@ -82,7 +130,7 @@ func New(ctx context.Context, opt Options) *Solver {
 	}
 	go func() {
 		defer close(s.done)
-		(&graph{s: s, vertices: map[digest.Digest]*vertex{}}).run(ctx)
+		(&graph{s: s, vertices: map[digest.Digest]*vertex{}, goals: map[*goal]struct{}{}}).run(ctx)
 	}()
 	return s
 }
@@ -121,6 +169,20 @@ func (s *Solver) Evaluate(ctx context.Context, def *pb.Definition) (*layer.State
 	case <-s.done:
 	}
 	return nil, context.Cause(ctx)
+}
+
+// Rewind takes back what gave a layer that turned out to be gone after Evaluate had given a state with it: the step that
+// makes it, and all that was built on it, is done again by the next Evaluate. It gives false where no step makes that layer, or
+// the step was taken back before: then there is no help.
+func (s *Solver) Rewind(ctx context.Context, gone *layer.GoneError) bool {
+	r := rewind{gone, make(chan bool, 1)}
+	select {
+	case s.rewinds <- r:
+		return <-r.reply
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // Counts tells how many steps ran a command, and how many of those that would have were spared.

@@ -21,24 +21,29 @@ import (
 var errGone = errors.New("a recorded layer is gone")
 
 // restack makes the states that a record describes on today's inputs, and notes when its layers were made.
-func (s *Solver) restack(rec *record.Record, inputs []*layer.State, find func(output, n int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
+func (s *Solver) restack(rec *record.Record, j job, find func(output, n int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
 	out := make([]*layer.State, len(rec.Outputs))
+	var layers []*layer.Layer
 	for i, o := range rec.Outputs {
-		if o.Base >= len(inputs) {
+		if o.Base >= len(j.inputs) {
 			return nil, errGone
 		}
 		if o.Base >= 0 {
-			out[i] = inputs[o.Base]
+			out[i] = j.inputs[o.Base]
 		}
 		for n, ref := range o.Layers {
 			l, err := find(i, n, ref)
 			if err != nil {
 				return nil, err
 			}
-			s.note(l.Identity, rec)
+			layers = append(layers, l)
 			out[i] = out[i].Push(l)
 		}
 	}
+	for _, l := range layers {
+		s.note(l.Identity, rec)
+	}
+	s.used(rec, layers, j.result)
 	return out, nil
 }
 
@@ -121,7 +126,7 @@ func diff(ctx context.Context, op *pb.DiffOp, inputs []*layer.State) (*layer.Sta
 
 // replay finds the contents of a file operation's layers by doing the operation again, once, when first asked.
 type replay struct {
-	files  *fileop.Applier
+	s      *Solver
 	op     *pb.FileOp
 	inputs []*layer.State
 
@@ -133,7 +138,7 @@ func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.res == nil {
-		res, err := r.files.Apply(ctx, r.op, r.inputs)
+		res, err := r.s.resolve(ctx, r.op, r.inputs)
 		if err != nil {
 			return nil, err
 		}

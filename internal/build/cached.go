@@ -1,0 +1,135 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/docker/go-units"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"larder/internal/cache"
+	"larder/internal/cacheref"
+	"larder/internal/catalog"
+	"larder/internal/fault"
+	"larder/internal/inline"
+	"larder/internal/key"
+	"larder/internal/layer"
+	"larder/internal/progress"
+)
+
+// DefaultScope is the scope that is written where none is said, and read after all others.
+const DefaultScope = "default"
+
+// Cache says which remote caches a build reads and writes, and how far it believes them.
+type Cache struct {
+	From, To []cacheref.Ref
+	// Scope is who this build writes as; empty for DefaultScope. ReadScopes are read after it, in order, and then DefaultScope.
+	Scope      string
+	ReadScopes []string
+	Keys       *catalog.Keys
+	// Strict fails the build where a cache could not be read or written.
+	Strict bool
+	// Inline puts records into the image.
+	Inline bool
+	// Verify runs hits again and compares.
+	Verify bool
+	// Refresh says from which age on results are made anew.
+	Refresh Refresh
+}
+
+// scopes lists what is read, in order.
+func (c *Cache) scopes() []string {
+	own := c.Scope
+	if own == "" {
+		own = DefaultScope
+	}
+	list := append([]string{own}, c.ReadScopes...)
+	list = append(list, DefaultScope)
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// session begins a build's use of its remote caches.
+func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stream *progress.Stream) (*cache.Session, error) {
+	c := &r.Cache
+	if v := r.Args["BUILDKIT_INLINE_CACHE"]; v != "" {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return nil, fault.Errorf(fault.Usage, "--build-arg BUILDKIT_INLINE_CACHE=%s: 1 or 0 is expected", v)
+		}
+		c.Inline = c.Inline || on
+	}
+	note := func(msg string) { stream.Begin(msg).Done(nil) }
+	for _, ref := range slices.Concat(c.From, c.To) {
+		for _, n := range ref.Notes {
+			note(n)
+		}
+	}
+	sources, targets, err := remotes.session(c)
+	if err != nil {
+		return nil, err
+	}
+	return cache.Open(ctx, cache.Config{
+		Records: e.records, Layers: e.layers, Blobs: e.blobs, Sources: sources, Targets: targets,
+		Warn: func(msg string) { e.warn("%s", msg) }, Note: note,
+	}), nil
+}
+
+// save waits for what is on its way to the caches and saves the records of this build.
+func (b *building) save(ctx context.Context) error {
+	if !b.session.Writes() {
+		return b.strict()
+	}
+	line := b.stream.Begin("saving to the cache")
+	b.session.Save(progress.With(ctx, line))
+	sent := b.session.Sent()
+	switch {
+	case b.session.Err() != nil:
+	case sent == (cache.Sent{}):
+		line.Note("nothing is new")
+	default:
+		line.Note(fmt.Sprintf("%d records, %d blobs of %s sent", sent.Records, sent.Blobs, units.BytesSize(float64(sent.Bytes))))
+	}
+	line.Done(nil)
+	return b.strict()
+}
+
+// strict gives what the caches failed to do, where that is to fail the build.
+func (b *building) strict() error {
+	if err := b.session.Err(); err != nil && b.req.Cache.Strict {
+		return fault.Errorf(fault.Registry, "--cache-strict: %w", err)
+	}
+	return nil
+}
+
+// inline gives the fields of an image's config that carry this build's records, where that was asked for.
+func (j *job) inline(part int, layers []*layer.Blob) (map[string]json.RawMessage, error) {
+	if !j.req.Cache.Inline {
+		return nil, nil
+	}
+	data := &inline.Data{Records: j.session.Records(), Layers: map[key.Digest][]catalog.Blob{}}
+	for i, l := range j.parts[part].State.Layers() {
+		if l.Blob != nil {
+			continue
+		}
+		k, err := layer.BlobKey(l.Identity, false, form(j.out, j.epoch))
+		if err != nil {
+			return nil, err
+		}
+		b := layers[i]
+		data.Layers[l.Identity] = []catalog.Blob{{Key: k, Desc: ocispecs.Descriptor{MediaType: b.Desc.MediaType, Digest: b.Desc.Digest, Size: b.Desc.Size}, DiffID: b.DiffID}}
+	}
+	b, err := data.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]json.RawMessage{inline.Field: b}, nil
+}

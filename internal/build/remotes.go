@@ -1,0 +1,217 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"larder/internal/cache"
+	"larder/internal/cacheref"
+	"larder/internal/catalog"
+	"larder/internal/fault"
+	"larder/internal/inline"
+	"larder/internal/registry"
+	"larder/internal/remote"
+	remotelocal "larder/internal/remote/local"
+	remoteregistry "larder/internal/remote/registry"
+	"larder/internal/remote/s3"
+)
+
+// Remotes opens remote stores, each once.
+type Remotes struct {
+	client func(insecure ...string) *registry.Client
+	policy remote.Policy
+	seen   *catalog.Seen
+
+	stores map[string]remote.Store
+	close  []func() error
+}
+
+// Remotes gives an opener of remote stores. Close it.
+func (e *Engine) Remotes() *Remotes {
+	return &Remotes{
+		client: func(insecure ...string) *registry.Client {
+			if len(insecure) == 0 {
+				return e.registry
+			}
+			return e.newRegistry(insecure...)
+		},
+		policy: e.cfg.Patience.Remote,
+		seen:   catalog.OpenSeen(filepath.Join(e.root, "seen")),
+		stores: map[string]remote.Store{},
+	}
+}
+
+// Close gives up all stores.
+func (r *Remotes) Close() error {
+	var errs []error
+	for _, c := range slices.Backward(r.close) {
+		errs = append(errs, c())
+	}
+	r.close = nil
+	return errors.Join(errs...)
+}
+
+// Options says how catalogs are read and written.
+func (r *Remotes) Options(keys *catalog.Keys) catalog.Options {
+	return catalog.Options{Keys: keys, Seen: r.seen}
+}
+
+// Open opens the store that a reference names.
+func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
+	var store remote.Store
+	var err error
+	switch ref.Type {
+	case cacheref.Registry:
+		client := r.client()
+		if ref.Insecure {
+			client = r.client(ref.Repository.Host)
+			r.close = append(r.close, func() error { client.Close(); return nil })
+		}
+		store = remoteregistry.New(client, ref.Repository)
+	case cacheref.Local:
+		store, err = remotelocal.New(ref.Dir)
+	case cacheref.S3:
+		var cfg s3.Config
+		if cfg, err = s3.FromAttrs(ref.Attrs, os.Getenv); err == nil {
+			store, err = s3.New(cfg)
+		}
+	default:
+		return nil, fault.Errorf(fault.Usage, "a cache of type %s has no store", ref.Type)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if have := r.stores[store.Name()]; have != nil {
+		return have, store.Close()
+	}
+	store = remote.Wrap(store, remote.Options{Policy: r.policy})
+	r.stores[store.Name()] = store
+	r.close = append(r.close, store.Close)
+	return store, nil
+}
+
+// source makes a catalog of a store readable.
+func (r *Remotes) source(store remote.Store, name catalog.Name, keys *catalog.Keys) *cache.Source {
+	label := fmt.Sprintf("cache %s, scope %s", store.Name(), name.Scope)
+	return &cache.Source{
+		Label: label, ID: store.Name() + "#" + name.Scope + "@" + keys.ID(), Store: store,
+		Load: func(ctx context.Context) (catalog.Reader, error) {
+			return catalog.Load(ctx, store, name, r.Options(keys))
+		},
+	}
+}
+
+// tagScope is the scope of a catalog that lies under a tag of the user's choice.
+func tagScope(tag string) string { return "tag:" + tag }
+
+// sources makes the catalogs of all references readable, and gives the targets.
+func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.Target, err error) {
+	byID := map[string]*cache.Source{}
+	source := func(store remote.Store, name catalog.Name) *cache.Source {
+		src := r.source(store, name, c.Keys)
+		if have := byID[src.ID]; have != nil {
+			return have
+		}
+		byID[src.ID] = src
+		return src
+	}
+	add := func(src *cache.Source) {
+		if !slices.Contains(sources, src) {
+			sources = append(sources, src)
+		}
+	}
+	for _, ref := range c.From {
+		store, err := r.Open(ref)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cache %s: %w", ref.Text, err)
+		}
+		if ref.Tag != "" {
+			add(r.foreign(store, ref, c.Keys))
+			continue
+		}
+		for _, scope := range c.scopes() {
+			add(source(store, catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)}))
+		}
+	}
+	for _, ref := range c.To {
+		if ref.Type == cacheref.Inline {
+			c.Inline = true
+			continue
+		}
+		store, err := r.Open(ref)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cache %s: %w", ref.Text, err)
+		}
+		scope := c.scopes()[0]
+		name := catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)}
+		if ref.Tag != "" {
+			name = catalog.Name{Scope: tagScope(ref.Tag), Tag: ref.Tag}
+		}
+		targets = append(targets, &cache.Target{
+			Own: source(store, name), Max: ref.Max, IgnoreError: ref.IgnoreError,
+			Save: func(ctx context.Context, change catalog.Change) (catalog.Saved, error) {
+				return catalog.Save(ctx, store, name, change, r.Options(c.Keys))
+			},
+		})
+	}
+	return sources, targets, nil
+}
+
+// foreign makes what lies under a tag readable: larder's catalog, an image with larder's records in it, or something that another
+// builder left, of which only the blobs are of use.
+func (r *Remotes) foreign(store remote.Store, ref cacheref.Ref, keys *catalog.Keys) *cache.Source {
+	src := r.source(store, catalog.Name{Scope: tagScope(ref.Tag), Tag: ref.Tag}, keys)
+	src.Label = "cache " + ref.Text
+	load := src.Load
+	src.Load = func(ctx context.Context) (catalog.Reader, error) {
+		doc, err := store.Manifest(ctx, ref.Tag)
+		if err != nil {
+			return nil, err
+		}
+		found, err := inline.Inspect(ctx, doc.Bytes, fetcher(store), nil)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", catalog.ErrAbsent, err)
+		}
+		if found.Kind == inline.Catalog {
+			return load(ctx)
+		}
+		for _, b := range found.Blobs {
+			src.Holds = append(src.Holds, b.Digest)
+		}
+		data := found.Records()
+		switch {
+		case data == nil && len(found.Problems) > 0:
+			return nil, fmt.Errorf("%w: %w", catalog.ErrAbsent, errors.Join(found.Problems...))
+		case data == nil:
+			return nil, fmt.Errorf("%w: it is %s; its layers still spare transfers", catalog.ErrAbsent, found.Kind)
+		case keys.ID() != "":
+			return nil, fmt.Errorf("%w: records in an image are not signed, and --cache-verify-key asks for signatures", catalog.ErrAbsent)
+		}
+		return data.Reader(), nil
+	}
+	return src
+}
+
+// fetcher reads what an index or a manifest of a store names.
+func fetcher(store remote.Store) inline.Fetcher {
+	return func(ctx context.Context, desc ocispecs.Descriptor) ([]byte, error) {
+		switch desc.MediaType {
+		case ocispecs.MediaTypeImageManifest, ocispecs.MediaTypeImageIndex, registry.MediaTypeDockerManifest, registry.MediaTypeDockerList:
+			doc, err := store.Manifest(ctx, desc.Digest.String())
+			return doc.Bytes, err
+		}
+		rc, err := store.Open(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
+		defer rc.Close()
+		return io.ReadAll(io.LimitReader(rc, desc.Size+1))
+	}
+}

@@ -1,0 +1,205 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"larder/internal/key"
+	"larder/internal/record"
+	"larder/internal/tree"
+)
+
+// maxTree bounds a tree that is fetched, in bytes, packed or not.
+const maxTree = 1 << 30
+
+// Get gives the record of a key: the local root's, else that of the first catalog that has one. A record that was copied from
+// a catalog counts only where that catalog is read today: what an untrusted job found is not believed by others on its machine.
+func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) {
+	local, ok := s.cfg.Records.Get(k)
+	if ok && local.From == "" {
+		return local, true
+	}
+	s.mu.Lock()
+	forgotten := s.forgotten[k]
+	s.mu.Unlock()
+	if forgotten {
+		return nil, false
+	}
+	for _, src := range s.cfg.Sources {
+		reader := src.get(ctx)
+		if reader == nil {
+			if ok && local.From == src.ID && ctx.Err() == nil {
+				return local, true // its catalog cannot be read today, but this was in it
+			}
+			continue
+		}
+		e, found := reader.Record(ctx, k)
+		if !found {
+			continue
+		}
+		rec := *e.Record
+		rec.From = src.ID
+		s.promise(&rec)
+		if !ok || local.From != src.ID || local.Digest() != rec.Digest() {
+			if _, err := s.cfg.Records.Replace(&rec); err != nil {
+				s.warn(fmt.Sprintf("remember a record of %s: %v", src.Label, err))
+			}
+		}
+		return &rec, true
+	}
+	return nil, false
+}
+
+// promise notes the layers that a remote record names: they count as there until somebody wants their bytes.
+func (s *Session) promise(rec *record.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range rec.Outputs {
+		for _, ref := range o.Layers {
+			if ref.Pinned {
+				s.promised[ref.Identity] = true
+			}
+		}
+	}
+}
+
+// Put keeps a record unless there is one that is believed, and gives the one that counts.
+func (s *Session) Put(_ context.Context, r *record.Record) (*record.Record, error) {
+	first, err := s.cfg.Records.Put(r)
+	if err == nil && first.From != "" {
+		return s.cfg.Records.Replace(r) // Get did not believe it, or it was no use
+	}
+	return first, err
+}
+
+// Replace keeps a record whatever is there, here and, when the build is saved, in the catalogs.
+func (s *Session) Replace(ctx context.Context, r *record.Record) (*record.Record, error) {
+	s.supersede(ctx, r.Key)
+	return s.cfg.Records.Replace(r)
+}
+
+// Delete forgets a record that is no use; the one that is made in its stead replaces it in the catalogs.
+func (s *Session) Delete(ctx context.Context, k key.Digest) error {
+	s.supersede(ctx, k)
+	s.mu.Lock()
+	s.forgotten[k] = true
+	s.mu.Unlock()
+	return s.cfg.Records.Delete(k)
+}
+
+// supersede notes which record of the catalogs is not to stay.
+func (s *Session) supersede(ctx context.Context, k key.Digest) {
+	for _, t := range s.cfg.Targets {
+		reader := t.Own.get(ctx)
+		if reader == nil {
+			continue
+		}
+		if e, ok := reader.Record(ctx, k); ok {
+			s.mu.Lock()
+			s.replaced[k] = e.Record.Digest()
+			s.mu.Unlock()
+		}
+	}
+}
+
+// Lock makes the caller the only one on this machine that works on a key.
+func (s *Session) Lock(ctx context.Context, k key.Digest) (unlock func(), err error) {
+	return s.cfg.Records.Lock(ctx, k)
+}
+
+// PutTree stores a tree in the local root.
+func (s *Session) PutTree(root *tree.Node) (key.Digest, error) { return s.cfg.Records.PutTree(root) }
+
+// HasTree tells whether a tree is in the local root, or a catalog says that it is in its store.
+func (s *Session) HasTree(ctx context.Context, d key.Digest) bool {
+	if s.cfg.Records.HasTree(d) {
+		return true
+	}
+	_, _, ok := s.findTree(ctx, d)
+	return ok
+}
+
+// findTree finds a tree's blob in a catalog.
+func (s *Session) findTree(ctx context.Context, d key.Digest) (*Source, ocispecs.Descriptor, bool) {
+	s.mu.Lock()
+	lost := s.lost[d]
+	s.mu.Unlock()
+	if lost {
+		return nil, ocispecs.Descriptor{}, false
+	}
+	for _, src := range s.readers(ctx) {
+		if desc, ok := src.reader.Tree(ctx, d); ok {
+			return src, desc, true
+		}
+	}
+	return nil, ocispecs.Descriptor{}, false
+}
+
+// Tree opens a tree of the local root, after fetching it where it is not there.
+func (s *Session) Tree(ctx context.Context, d key.Digest) (*tree.Node, error) {
+	if s.cfg.Records.HasTree(d) {
+		if root, err := s.cfg.Records.Tree(d); err == nil {
+			return root, nil
+		}
+	}
+	src, desc, ok := s.findTree(ctx, d)
+	if !ok {
+		return nil, fmt.Errorf("tree %s is not here", d)
+	}
+	b, err := fetchTree(ctx, src, desc)
+	if err == nil && key.Bytes(b) != d {
+		err = fmt.Errorf("other bytes than tree %s: %w", d, tree.ErrDamaged)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			s.mu.Lock()
+			s.lost[d], s.gone[desc.Digest] = true, true
+			s.mu.Unlock()
+		}
+		return nil, fmt.Errorf("tree from %s: %w", src.Label, err)
+	}
+	if err := s.cfg.Records.ImportTree(d, b); err != nil {
+		return nil, err
+	}
+	return s.cfg.Records.Tree(d)
+}
+
+func fetchTree(ctx context.Context, src *Source, desc ocispecs.Descriptor) ([]byte, error) {
+	if desc.Size > maxTree {
+		return nil, fmt.Errorf("a tree of %d bytes: %w", desc.Size, tree.ErrDamaged)
+	}
+	rc, err := src.Store.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	packed, err := io.ReadAll(io.LimitReader(rc, desc.Size+1))
+	if err != nil {
+		return nil, err
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTree))
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	return dec.DecodeAll(packed, nil)
+}
+
+// packTree packs a tree's bytes for a store.
+func packTree(b []byte) ([]byte, error) {
+	var out bytes.Buffer
+	enc, err := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := enc.Write(b); err != nil {
+		return nil, err
+	}
+	err = enc.Close()
+	return out.Bytes(), err
+}

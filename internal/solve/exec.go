@@ -1,0 +1,161 @@
+package solve
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"larder/internal/key"
+	"larder/internal/layer"
+	"larder/internal/record"
+	"larder/internal/runstep"
+)
+
+// exec does a RUN step.
+func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State, error) {
+	k, err := s.execKey(ctx, op, j.op.Platform, j.inputs)
+	if err != nil {
+		j.line.Done(err)
+		return nil, err
+	}
+	if out, ok, err := s.recallExec(ctx, j, k, op, false); ok || err != nil {
+		return out, err
+	}
+	// Whoever holds the lock runs the step; the others find its record afterwards.
+	unlock, err := s.opt.Records.Lock(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if out, ok, err := s.recallExec(ctx, j, k, op, true); ok || err != nil {
+		return out, err
+	}
+	if err := s.slot(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	j.line.Start()
+	out, err := s.runExec(ctx, j, k, op)
+	j.line.Done(err)
+	return out, err
+}
+
+// slot waits until one more RUN step may run.
+func (s *Solver) slot(ctx context.Context) error {
+	if s.slots == nil {
+		return nil
+	}
+	return s.slots.Acquire(ctx, 1)
+}
+
+func (s *Solver) release() {
+	if s.slots != nil {
+		s.slots.Release(1)
+	}
+}
+
+// run runs the command of a RUN step.
+func (s *Solver) run(ctx context.Context, j job, op *pb.ExecOp) (*runstep.Result, error) {
+	return s.opt.Runner.Run(ctx, runstep.Step{
+		Op: op, Inputs: j.inputs, Secrets: s.opt.Secrets,
+		Stdout: j.line.Log(1), Stderr: j.line.Log(2),
+	})
+}
+
+func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp) ([]*layer.State, error) {
+	started := time.Now()
+	res, err := s.run(ctx, j, op)
+	if err != nil {
+		return nil, err
+	}
+	s.count(false)
+	rec := &record.Record{Key: k, Name: j.name, Created: now(), Duration: time.Since(started).Round(time.Millisecond)}
+	made := map[key.Digest]*layer.Layer{}
+	for _, o := range res.Outputs {
+		out := record.Output{Base: o.Base}
+		for _, l := range o.Layers {
+			made[l.Identity] = s.opt.Layers.Adopt(ctx, l)
+			out.Layers = append(out.Layers, record.Layer{Identity: l.Identity, Pinned: true})
+		}
+		rec.Outputs = append(rec.Outputs, out)
+	}
+	put := s.opt.Records.Put
+	if j.ignoreCache || s.maxAge(j) > 0 {
+		put = s.opt.Records.Replace // the user wants this result, now and from now on
+	}
+	rec, err = put(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	return s.restack(rec, j, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
+		if l, ok := made[ref.Identity]; ok {
+			return l, nil
+		}
+		if l, ok := s.opt.Layers.Layer(ctx, ref); ok {
+			return l, nil
+		}
+		return nil, fmt.Errorf("layer %s was removed while the build ran", ref.Identity)
+	})
+}
+
+// maxAge is the age from which on a step's result is made anew; 0 for never.
+func (s *Solver) maxAge(j job) time.Duration {
+	if s.opt.Refresh == nil {
+		return 0
+	}
+	return s.opt.Refresh(j.name)
+}
+
+// recallExec makes the outputs of a RUN step from its record, if it has one whose layers can be had. Who holds the key's lock
+// forgets a record that is no use, so that the one to come is the first.
+func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp, locked bool) ([]*layer.State, bool, error) {
+	if j.ignoreCache {
+		return nil, false, nil
+	}
+	rec, ok := s.opt.Records.Get(ctx, k)
+	if !ok {
+		return nil, false, nil
+	}
+	if age := s.maxAge(j); age > 0 && time.Since(rec.Created) > age {
+		return nil, false, nil
+	}
+	out, err := s.restack(rec, j, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
+		l, ok := s.opt.Layers.Layer(ctx, ref)
+		if !ok {
+			return nil, errGone
+		}
+		return l, nil
+	})
+	if err != nil {
+		if !locked {
+			return nil, false, nil
+		}
+		if err := s.opt.Records.Delete(ctx, k); err != nil {
+			j.line.Note("forget a record whose layers are gone: " + err.Error())
+		}
+		return nil, false, nil
+	}
+	if s.opt.Verify {
+		if err := s.verify(ctx, j, op, rec, out); err != nil {
+			return nil, false, err
+		}
+	}
+	s.count(true)
+	j.line.Cached()
+	return out, true, nil
+}
+
+func (s *Solver) count(cached bool) {
+	s.stats.Lock()
+	defer s.stats.Unlock()
+	if cached {
+		s.cached++
+	} else {
+		s.ran++
+	}
+}
+
+// now is the time that records and, through them, images carry.
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
