@@ -84,6 +84,7 @@ type writer struct {
 	made    map[string]bool  // tags of further pages that were written, or found without a name
 	expired []string         // tags of further pages that nobody can need any more
 	writes  int              // documents that were written
+	first   bool             // one of them was the first of the scope
 	damaged int              // documents that could not be read
 	pace    pace
 	saved   Saved
@@ -109,10 +110,10 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 	begun := time.Now()
 	defer func() { w.saved.Elapsed = time.Since(begun) }()
 	var (
-		mine      remote.Version // what was written last
-		held      int            // how often that was found since
-		contended bool           // somebody else is writing
-		refusals  int
+		mine     remote.Version // what was written last
+		held     int            // how often that was found since
+		crowded  bool           // somebody else is writing
+		refusals int
 	)
 	for {
 		cur, err := w.read(ctx)
@@ -121,12 +122,12 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 		}
 		next := w.edit(cur.all)
 		wrote := w.writes > 0
-		untidy := !wrote && !contended && cur.page != nil && (oversize(cur.state, w.opt.Limits) || w.strays(cur))
+		untidy := !wrote && !crowded && cur.page != nil && (oversize(cur.state, w.opt.Limits) || w.strays(cur))
 		if !cur.all.differs(next) && !untidy {
 			if wrote && cur.version != mine {
-				contended = true
+				crowded = true
 			}
-			if held++; !wrote || !contended || held >= 2 {
+			if held++; !wrote || held >= 2 || !crowded && !w.first {
 				w.tidy(ctx)
 				return next, nil
 			}
@@ -136,13 +137,14 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 			continue
 		}
 		held = 0
+		crowded = crowded || wrote || cur.page != nil && w.opt.Now().Sub(cur.page.Time).Abs() < recently
 		// A first version has company as a rule: the other jobs of the pipeline that was just introduced.
-		contended = contended || wrote || cur.page == nil || w.opt.Now().Sub(cur.page.Time).Abs() < recently
+		w.first = w.first || cur.page == nil
 		if w.saved.Attempts >= minAttempts && time.Since(begun) > w.opt.Limits.Patience {
 			return state{}, w.giveUp(cur.all, next, time.Since(begun))
 		}
 		w.saved.Attempts++
-		mine, err = w.write(ctx, cur, next, !contended)
+		mine, err = w.write(ctx, cur, next, !crowded)
 		var missing *remote.MissingError
 		switch {
 		case errors.As(err, &missing):
@@ -154,7 +156,7 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 			}
 			continue
 		case errors.Is(err, remote.ErrConflict):
-			contended = true
+			crowded = true
 			if err := w.pace.yield(ctx); err != nil {
 				return state{}, err
 			}
@@ -167,7 +169,7 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 			w.tidy(ctx)
 			return next, nil
 		}
-		if contended {
+		if crowded || w.first {
 			err = w.pace.settle(ctx)
 		} else {
 			err = w.pace.breathe(ctx)

@@ -1,0 +1,110 @@
+package catalog
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"larder/internal/registry"
+	"larder/internal/remote"
+	remoteregistry "larder/internal/remote/registry"
+	"larder/internal/testregistry"
+)
+
+// distribution starts a real registry whose answers take their time.
+func distribution(t *testing.T, latency time.Duration) (*testregistry.Registry, func() remote.Store) {
+	t.Helper()
+	reg := testregistry.StartWith(t, testregistry.Options{Wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(latency)
+			next.ServeHTTP(w, r)
+		})
+	}})
+	ref, err := registry.ParseRef(reg.Ref("app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reg, func() remote.Store {
+		client := registry.New(registry.Config{Credentials: func(string) (string, string, error) { return "", "", nil }})
+		t.Cleanup(client.Close)
+		return remoteregistry.New(client, ref)
+	}
+}
+
+// TestDistribution does with a real registry what the other tests do in memory, and counts what it costs.
+func TestDistribution(t *testing.T) {
+	reg, client := distribution(t, 0)
+	store := client()
+	var names []string
+	for i := range 30 {
+		names = append(names, fmt.Sprintf("s %dx", i))
+	}
+	if err := stock(t.Context(), store, names...); err != nil {
+		t.Fatal(err)
+	}
+	reg.ResetCounts()
+	saved, err := Save(t.Context(), store, mainScope, steps("s", "x", 31), Options{}) // the last one's blobs are not there
+	if err != nil || saved.Records != 30 || len(saved.Missing) != 2 {
+		t.Fatalf("%+v, %v", saved, err)
+	}
+	reg.ResetCounts()
+	c, err := Load(t.Context(), store, mainScope, Options{})
+	if err != nil || len(c.Entries(t.Context())) != 30 {
+		t.Fatal(err)
+	}
+	for try := 0; reg.Counts().Requests == 0 && try < 1000; try++ {
+		time.Sleep(time.Millisecond) // a request counts when its handler has returned
+	}
+	if n := reg.Counts(); n.Requests != 1 || n.Down > 60_000 || n.Down != c.Read() {
+		t.Errorf("loading took %+v", n)
+	}
+	t.Logf("30 records, 60 blobs: %d bytes", c.Read())
+	if problems, err := Check(t.Context(), store, c, false); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	list, err := List(t.Context(), store, Options{})
+	if err != nil || len(list) != 1 || list[0].Name != mainScope || list[0].Records != 30 || list[0].Blobs != 60 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := Remove(t.Context(), store, mainScope); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := List(t.Context(), store, Options{}); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestDistributionWritersAtOnce is 64 jobs that end at the same moment.
+func TestDistributionWritersAtOnce(t *testing.T) { meet(t, 64, 2*time.Millisecond) }
+
+func TestSoakDistributionWritersAtOnce(t *testing.T) {
+	if os.Getenv("LARDER_SOAK") == "" {
+		meet(t, 8, 2*time.Millisecond)
+		return
+	}
+	for range 5 {
+		meet(t, 8, 25*time.Millisecond)
+		meet(t, 64, 2*time.Millisecond)
+		meet(t, 64, 25*time.Millisecond)
+	}
+}
+
+func meet(t *testing.T, writers int, latency time.Duration) {
+	t.Helper()
+	_, client := distribution(t, latency)
+	var names []string
+	for i := range writers {
+		names = append(names, fmt.Sprintf("w%d 0x", i))
+	}
+	if err := stock(t.Context(), client(), names...); err != nil {
+		t.Fatal(err)
+	}
+	// A machine that is busy with other tests makes every round trip longer.
+	c := gather(t, client, mainScope, writers, 1, Options{Limits: Limits{Patience: 2 * time.Minute}})
+	t.Log(latency, c)
+	if c.wrong > 0 || c.found*100 < c.records*99 {
+		t.Error(c)
+	}
+}
