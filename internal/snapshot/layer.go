@@ -206,20 +206,20 @@ func (s *Store) make(ctx context.Context, l *layer.Layer) (_ *entry, err error) 
 
 // fill writes a layer into dir: from a remote copy if one is known, from its blob, or from what its contents give.
 func (s *Store) fill(ctx context.Context, l *layer.Layer, dir string) (*tree.Node, error) {
-	copied := s.copyOf(l)
-	switch {
-	case copied != nil:
-		root, err := copied.unpack(ctx, dir)
+	if c := s.copyOf(l); c != nil {
+		root, err := c.unpack(ctx, dir)
 		var gone *layer.GoneError
-		if !errors.As(err, &gone) || l.Contents == nil || l.Contents == layer.Source(copied) {
+		if !errors.As(err, &gone) || s.fromItself(l) {
 			return root, err
 		}
 		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
 			return nil, err
 		}
+	}
+	switch {
 	case l.Blob != nil && (l.Blob.Fetch != nil || s.opts.Blobs != nil):
 		return s.unpack(ctx, l.Blob, dir)
-	case l.Contents == nil:
+	case s.fromItself(l):
 		return nil, ErrGone
 	}
 	root, err := l.Tree(ctx)
@@ -227,6 +227,14 @@ func (s *Store) fill(ctx context.Context, l *layer.Layer, dir string) (*tree.Nod
 		return nil, err
 	}
 	return root, layer.Materialise(ctx, root, l.Contents, dir)
+}
+
+// fromItself tells whether a layer's contents are only those of the directory that is to be made.
+func (s *Store) fromItself(l *layer.Layer) bool {
+	if c, ok := l.Contents.(*remoteCopy); ok {
+		return c.of.Identity == l.Identity
+	}
+	return l.Contents == nil || l.Contents == layer.Source(contents{s, l})
 }
 
 // making is in the context of whatever is done to make a layer: the layer's own contents may lead back to the layer, and

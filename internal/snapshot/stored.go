@@ -35,22 +35,23 @@ func (s *Store) Stored(identity key.Digest, pinned bool, blob *layer.Blob, load 
 	return c.of
 }
 
-// copyOf finds the remote copy of a layer: its own, or the one that Stored heard of last.
+// copyOf finds the remote copy of a layer: its own, or the one that Stored heard of last. It is nil for a layer that none is
+// known of.
 func (s *Store) copyOf(l *layer.Layer) *remoteCopy {
-	if c, ok := l.Contents.(*remoteCopy); ok && c.of.Identity == l.Identity {
-		return c // the contents of a layer made of parts of another one are those of the other
+	// The contents of a layer that was made of parts of another one are those of the other.
+	own, _ := l.Contents.(*remoteCopy)
+	if own != nil && own.of.Identity != l.Identity {
+		own = nil
+	}
+	if own != nil && own.blob != nil {
+		return own
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.copies[l.Identity]
-}
-
-// Copied opens the contents of an observed layer of which a copy lies in a remote store. Where the copy cannot be had, again does
-// the operation that made the layer, which gives the same contents; load is as for Stored.
-func (s *Store) Copied(identity key.Digest, blob *layer.Blob, load func(ctx context.Context) (*tree.Node, error), again func(ctx context.Context) (*layer.Layer, error)) layer.Source {
-	c := &remoteCopy{store: s, blob: blob, load: load, again: again}
-	c.of = layer.Lazy(identity, false, c, c.tree)
-	return c
+	if c := s.copies[l.Identity]; c != nil {
+		return c
+	}
+	return own
 }
 
 // remoteCopy is where a layer can be had from when it is not here, and the Source of its contents.

@@ -275,6 +275,80 @@ func TestStoredOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// detour is the contents of a layer that are those of its remote copy, or where that is gone, made again.
+type detour struct {
+	copied layer.Source
+	again  layer.Source
+	used   *atomic.Int64
+}
+
+func (d detour) Open(ctx context.Context, id key.Digest, size int64) (io.ReadCloser, error) {
+	r, err := d.copied.Open(ctx, id, size)
+	var gone *layer.GoneError
+	if errors.As(err, &gone) {
+		d.used.Add(1)
+		return d.again.Open(ctx, id, size)
+	}
+	return r, err
+}
+
+// TestStoredBehind: a layer whose contents lead, by some way, to a copy of itself is unpacked from the copy, and made of its
+// contents where the copy is gone, which is asked for once. Nobody waits for himself.
+func TestStoredBehind(t *testing.T) {
+	blobs, made := openBlobs(t), sample(t, "made", 7)
+	lost := errors.New("it was collected")
+	for _, gone := range []bool{false, true} {
+		s := openStore(t, t.TempDir(), Options{})
+		blob, fetched := remoteCopyOf(t, made, blobs, layer.ExportOptions{})
+		if gone {
+			blob.Fetch = func(context.Context) (io.ReadCloser, error) {
+				fetched.Add(1)
+				return nil, &layer.GoneError{Identity: made.Identity, Err: lost} // as a cache may say
+			}
+		}
+		used := new(atomic.Int64)
+		copied := s.Stored(made.Identity, false, blob, nil)
+		contents := detour{copied.Contents, made.Contents, used}
+		l := layer.New(made.Identity, false, must(made.Tree(t.Context())), contents)
+		dir, err := s.Dir(t.Context(), l)
+		if err != nil || read(t, dir+"/f") != "made" {
+			t.Fatal(err)
+		}
+		agrees(t, s, made.Identity)
+		if n := used.Load(); n > 0 != gone || fetched.Load() != 1 {
+			t.Errorf("gone: %v, but made again %d times, fetched %d times", gone, n, fetched.Load())
+		}
+		if !gone {
+			continue
+		}
+		s.forget(t, made.Identity)
+		_, err = s.Dir(t.Context(), copied)
+		if err == nil || err.Error() != (&layer.GoneError{Identity: made.Identity, Err: lost}).Error() || fetched.Load() != 1 {
+			t.Errorf("fetched %d times: %v", fetched.Load(), err)
+		}
+		// What is known of another copy serves all.
+		good, _ := remoteCopyOf(t, made, blobs, layer.ExportOptions{})
+		s.Stored(made.Identity, false, good, nil)
+		if _, err := s.Dir(t.Context(), s.Stored(made.Identity, false, nil, nil)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestBlobNowhere: a base image's layer whose blob cannot be had is an error, at once.
+func TestBlobNowhere(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{})
+	b, _ := blob(t, "f=f")
+	b.Fetch = nil
+	l := must(s.FromBlob(b, nil))
+	if _, err := s.Dir(t.Context(), l); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := l.Tree(t.Context()); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestFromBlobTree: the tree of a base image's layer, where it is known, spares unpacking it; its contents do not.
 func TestFromBlobTree(t *testing.T) {
 	s := openStore(t, t.TempDir(), Options{})
