@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +59,6 @@ type remoteCopy struct {
 	of    *layer.Layer
 	blob  *layer.Blob
 	load  func(ctx context.Context) (*tree.Node, error)
-	again func(ctx context.Context) (*layer.Layer, error) // nil for a layer that only a step can make again
 
 	mu     sync.Mutex
 	loaded bool
@@ -110,28 +108,6 @@ func (c *remoteCopy) known(ctx context.Context) *tree.Node {
 	}
 	c.root = root
 	return root
-}
-
-// make makes the layer in dir and gives its tree.
-func (c *remoteCopy) make(ctx context.Context, dir string) (*tree.Node, error) {
-	root, err := c.unpack(ctx, dir)
-	var gone *layer.GoneError
-	if c.again == nil || !errors.As(err, &gone) {
-		return root, err
-	}
-	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
-		return nil, err
-	}
-	l, err := c.again(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if root = c.known(ctx); root == nil {
-		if root, err = l.Tree(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return root, layer.Materialise(ctx, root, l.Contents, dir)
 }
 
 // unpack fetches the copy into dir and gives its tree.
