@@ -11,13 +11,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"larder/internal/build"
+	"larder/internal/cacheref"
+	"larder/internal/catalog"
 	"larder/internal/fault"
+	"larder/internal/remote"
 )
 
 func cacheCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Look at the local root and clean it up",
+		Short: "Look at the local root and at remote caches, and clean them up",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fault.Errorf(fault.Usage, "unknown command %q\nSee 'larder cache --help'.", "cache "+args[0])
@@ -25,7 +28,8 @@ func cacheCommand(e *env) *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(duCommand(e), pruneCommand(e))
+	cmd.AddCommand(duCommand(e), pruneCommand(e, e.withStores))
+	cmd.AddCommand(remoteCommands(e, e.withStores)...)
 	return cmd
 }
 
@@ -41,6 +45,22 @@ func (e *env) withEngine(cmd *cobra.Command, do func(ctx context.Context, engine
 	}
 	defer engine.Close()
 	return do(cmd.Context(), engine)
+}
+
+// withStores is a withStores: the local root remembers which catalogs it has seen.
+func (e *env) withStores(cmd *cobra.Command, insecure []string, do func(ctx context.Context, open openStore, options func(*catalog.Keys) catalog.Options) error) error {
+	root, _ := cmd.Flags().GetString("root")
+	engine, err := build.Open(cmd.Context(), build.Config{
+		Root: root, Idle: true, Registries: e.settings.registries, InsecureRegistries: insecure, Version: Version(), Warnings: e.err,
+	})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	remotes := engine.Remotes()
+	defer remotes.Close()
+	open := func(_ context.Context, ref cacheref.Ref) (remote.Store, error) { return remotes.Open(ref) }
+	return do(cmd.Context(), open, remotes.Options)
 }
 
 func duCommand(e *env) *cobra.Command {
@@ -115,17 +135,33 @@ func ago(t time.Time, inUse bool) string {
 	return units.HumanDuration(time.Since(t)) + " ago"
 }
 
-func pruneCommand(e *env) *cobra.Command {
+func pruneCommand(e *env, stores withStores) *cobra.Command {
+	var f remoteFlags
 	var all bool
 	var unused time.Duration
 	var maxSize string
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove what was not used for long",
-		Long: "Remove what was not used for long from the local root. What a running build uses stays. Without flags, what was not\n" +
-			"used for a week goes.",
+		Long: "Remove what was not used for long from the local root, or with --cache from a remote cache. What a running build uses\n" +
+			"stays. Without --all, --unused and --max-size, what was not used for a week goes, from a remote cache what was not used\n" +
+			"for thirty days.",
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if isRemote, err := f.prunes(cmd); err != nil {
+				return err
+			} else if isRemote {
+				return f.with(e, stores, cmd, func(ctx context.Context, r *remoteCache) error {
+					age := remoteUnused
+					if cmd.Flags().Changed("unused") {
+						age = unused
+					}
+					if all {
+						age = 0
+					}
+					return r.prune(ctx, age)
+				})
+			}
 			given := cmd.Flags().Changed("unused")
 			return e.withEngine(cmd, func(ctx context.Context, engine *build.Engine) error {
 				p := build.Prune{Unused: unused, MaxSize: -1}
@@ -151,9 +187,10 @@ func pruneCommand(e *env) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "Remove everything that no running build uses")
+	f.registerPrune(cmd.Flags())
+	cmd.Flags().BoolVar(&all, "all", false, "Remove everything that no running build uses; with --cache the catalogs of all scopes, or of one")
 	cmd.Flags().SetAnnotation("all", commandLineOnly, []string{"true"})
 	cmd.Flags().DurationVar(&unused, "unused", 7*24*time.Hour, "Remove what was not used for this long")
-	cmd.Flags().StringVar(&maxSize, "max-size", "", "Remove the least recently used until no more than this is left, such as 10GB")
+	cmd.Flags().StringVar(&maxSize, "max-size", "", "Remove the least recently used until no more than this is left, such as 10GB; not with --cache")
 	return cmd
 }
