@@ -111,11 +111,11 @@ func (b *building) strict() error {
 }
 
 // inline gives the fields of an image's config that carry this build's records, where that was asked for.
-func (j *job) inline(part int, layers []*layer.Blob) (map[string]json.RawMessage, error) {
+func (j *job) inline(ctx context.Context, part int, layers []*layer.Blob) (map[string]json.RawMessage, error) {
 	if !j.req.Cache.Inline {
 		return nil, nil
 	}
-	data := &inline.Data{Records: j.session.Records(), Layers: map[key.Digest][]catalog.Blob{}}
+	data := &inline.Data{Records: j.session.Records(ctx), Layers: map[key.Digest][]catalog.Blob{}}
 	for i, l := range j.parts[part].State.Layers() {
 		if l.Blob != nil {
 			continue
@@ -126,6 +126,9 @@ func (j *job) inline(part int, layers []*layer.Blob) (map[string]json.RawMessage
 		}
 		b := layers[i]
 		data.Layers[l.Identity] = []catalog.Blob{{Key: k, Desc: ocispecs.Descriptor{MediaType: b.Desc.MediaType, Digest: b.Desc.Digest, Size: b.Desc.Size}, DiffID: b.DiffID}}
+	}
+	if j.epoch != nil {
+		data = data.Clamped(*j.epoch)
 	}
 	b, err := data.Marshal()
 	if err != nil {

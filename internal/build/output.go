@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -123,7 +124,9 @@ func (j *job) image(ctx context.Context, res *Result) (err error) {
 	done := line.Status("exporting layers", 0)
 	img, err := image.Assemble(ctx, j.parts, image.Options{
 		Docker: j.out.DockerTypes, Index: j.multi, Annotations: j.out.Annotations, Epoch: j.epoch,
-		Blob: j.blob, Made: j.made, Parallel: max(4, goruntime.NumCPU()), Extra: j.inline,
+		Blob: j.blob, Made: j.made, Parallel: max(4, goruntime.NumCPU()), Extra: func(part int, layers []*layer.Blob) (map[string]json.RawMessage, error) {
+			return j.inline(ctx, part, layers)
+		},
 	})
 	if err != nil {
 		return err

@@ -154,9 +154,13 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 		if ref.Tag != "" {
 			name = catalog.Name{Scope: tagScope(ref.Tag), Tag: ref.Tag}
 		}
+		own := source(store, name)
 		targets = append(targets, &cache.Target{
-			Own: source(store, name), Max: ref.Max, IgnoreError: ref.IgnoreError,
+			Own: own, Max: ref.Max, IgnoreError: ref.IgnoreError,
 			Save: func(ctx context.Context, change catalog.Change) (catalog.Saved, error) {
+				if own.Covers(ctx, change) {
+					return catalog.Saved{}, nil
+				}
 				return catalog.Save(ctx, store, name, change, r.Options(c.Keys))
 			},
 		})

@@ -46,16 +46,16 @@ func (s *Session) Layer(ctx context.Context, ref record.Layer) (*layer.Layer, bo
 // Has tells whether a layer's files are in the local root.
 func (s *Session) Has(identity key.Digest) bool { return s.cfg.Layers.Has(identity) }
 
-// Copy opens the contents of an observed layer of which a store has a copy; nil where none has. again does the operation that
-// made it, for where the copy cannot be had.
-func (s *Session) Copy(ref record.Layer, again func(ctx context.Context) (*layer.Layer, error)) layer.Source {
+// Copy opens the contents of an observed layer of which a store has a copy; nil where none has. The layer's directory is made from
+// the copy as well then, as long as that can be had.
+func (s *Session) Copy(ref record.Layer) layer.Source {
 	src, b, ok := s.copy(s.ctx, ref.Identity)
 	if !ok {
 		return nil
 	}
-	return s.cfg.Layers.Copied(ref.Identity, src.blob(ref.Identity, b), func(ctx context.Context) (*tree.Node, error) {
+	return s.cfg.Layers.Stored(ref.Identity, false, src.blob(ref.Identity, b), func(ctx context.Context) (*tree.Node, error) {
 		return s.Tree(ctx, ref.Tree)
-	}, again)
+	}).Contents
 }
 
 // copy finds the smallest copy of a layer in the stores.

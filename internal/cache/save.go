@@ -69,9 +69,12 @@ func (s *Session) saveTrees(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	for identity, l := range layers {
+		if !s.Has(identity) {
+			continue
+		}
 		k := treeKey(identity)
 		rec, ok := s.Get(ctx, k)
-		if !ok && s.Has(identity) {
+		if !ok {
 			root, err := l.Tree(ctx)
 			if err != nil {
 				continue
@@ -80,11 +83,8 @@ func (s *Session) saveTrees(ctx context.Context) {
 				s.warn(err.Error())
 				continue
 			}
-			ok = true
 		}
-		if ok {
-			s.Used(rec, nil, false)
-		}
+		s.Used(rec, nil, false)
 	}
 	for _, u := range s.uses() {
 		for _, d := range treesOf(u.rec) {
@@ -114,6 +114,11 @@ func treesOf(rec *record.Record) []key.Digest {
 	return out
 }
 
+// isTree tells a record of treeKey.
+func isTree(r *record.Record) bool {
+	return len(r.Outputs) == 1 && len(r.Outputs[0].Layers) == 1 && r.Key == treeKey(r.Outputs[0].Layers[0].Identity)
+}
+
 // uses lists the records of this build in the order of their first use.
 func (s *Session) uses() []*use {
 	s.mu.Lock()
@@ -137,6 +142,10 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 		replaces := s.replaces(rec.Key)
 		if replaces == (key.Digest{}) && s.has(ctx, t.Own, &rec, c.Layers) {
 			c.Used = append(c.Used, rec.Key)
+			c.Used = append(c.Used, rec.With...)
+			for _, l := range u.layers {
+				c.Used = append(c.Used, treeKey(l.Identity))
+			}
 			continue
 		}
 		if replaces == (key.Digest{}) && s.elsewhere(ctx, t, &rec, c.Layers) {
@@ -233,14 +242,28 @@ func (s *Session) complete(ctx context.Context, t *Target, u *use, copies map[ke
 	return true
 }
 
-// Records lists the records of this build, sorted by their keys, without those that name trees only: what an image can carry.
-func (s *Session) Records() []*record.Record {
+// Records lists the records of this build and those that belong to them, sorted by their keys: what an image can carry. Those that
+// only name trees are not among them.
+func (s *Session) Records(ctx context.Context) []*record.Record {
 	var out []*record.Record
-	for _, u := range s.uses() {
-		rec := *u.rec
-		rec.From = ""
-		out = append(out, &rec)
+	seen := map[key.Digest]bool{}
+	add := func(r *record.Record) {
+		if !seen[r.Key] {
+			seen[r.Key] = true
+			rec := *r
+			rec.From = ""
+			out = append(out, &rec)
+		}
 	}
+	for _, u := range s.uses() {
+		add(u.rec)
+		for _, k := range u.rec.With {
+			if rec, ok := s.Get(ctx, k); ok {
+				add(rec)
+			}
+		}
+	}
+	out = slices.DeleteFunc(out, func(r *record.Record) bool { return isTree(r) })
 	slices.SortFunc(out, func(a, b *record.Record) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	return out
 }

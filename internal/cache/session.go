@@ -160,6 +160,12 @@ func (src *Source) get(ctx context.Context) catalog.Reader {
 	}
 }
 
+// Covers tells whether the catalog has all of a change already, so that there is nothing to save.
+func (src *Source) Covers(ctx context.Context, change catalog.Change) bool {
+	c, ok := src.get(ctx).(*catalog.Catalog)
+	return ok && c.Covers(change)
+}
+
 // readers lists the catalogs that are looked up, in order.
 func (s *Session) readers(ctx context.Context) []*Source {
 	var out []*Source

@@ -19,6 +19,9 @@ type Record struct {
 	Duration time.Duration `json:"duration,omitempty"` // how long it ran, nanoseconds
 	// Data is what a record without outputs says: a destination resolution, the digest of a part of a state.
 	Data []byte `json:"data,omitempty"`
+	// With are keys of records that were of use on the way to this one, and will be again when this one is a miss: whoever
+	// keeps this record keeps them.
+	With []key.Digest `json:"with,omitempty"`
 	// From names the remote scope that a local record was copied from; empty for a step that was done here. Who does not
 	// read that scope does not believe the record.
 	From string `json:"from,omitempty"`

@@ -40,7 +40,7 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 	if err != nil {
 		return nil, err
 	}
-	rec := &record.Record{Key: k, Name: j.name}
+	rec := &record.Record{Key: k, Name: j.name, With: []key.Digest{resolutionKey(op, j.inputs)}}
 	for _, o := range res.Outputs {
 		out := record.Output{Base: o.Base}
 		for _, l := range o.Layers {
@@ -48,6 +48,7 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 			if err != nil {
 				return nil, err
 			}
+			rec.With = append(rec.With, kept.Key)
 			// An operation that made what was there already leaves the image as it was, its times included.
 			if kept.Created.After(rec.Created) {
 				rec.Created = kept.Created
@@ -183,8 +184,8 @@ func (s *Solver) keepLayer(ctx context.Context, op *pb.FileOp, l *layer.Layer) (
 func (s *Solver) fileLayer(exact key.Digest, op *pb.FileOp, ref record.Layer, foreign bool, again func(context.Context) (*layer.Layer, error)) *layer.Layer {
 	var contents layer.Source = againSource(again)
 	if foreign {
-		if copied := s.opt.Layers.Copy(ref, again); copied != nil {
-			contents = copied
+		if copied := s.opt.Layers.Copy(ref); copied != nil {
+			contents = either{copied, contents}
 		}
 	}
 	return layer.Lazy(ref.Identity, false, contents, func(ctx context.Context) (*tree.Node, error) {

@@ -55,9 +55,8 @@ type Layers interface {
 	Layer(ctx context.Context, ref record.Layer) (*layer.Layer, bool)
 	// Has tells whether a layer's files are in the local root.
 	Has(identity key.Digest) bool
-	// Copy opens the contents of an observed layer of which a remote cache has a copy; nil where none has. again does the
-	// operation that made it.
-	Copy(ref record.Layer, again func(ctx context.Context) (*layer.Layer, error)) layer.Source
+	// Copy opens the contents of an observed layer of which a remote cache has a copy; nil where none has.
+	Copy(ref record.Layer) layer.Source
 	// Adopt gives a layer that was just made the times of its first making, where those are known (DESIGN section 3).
 	Adopt(ctx context.Context, l *layer.Layer) *layer.Layer
 	// Lost says that a layer could not be had from where Layer found it: Layer is not to find it there again.
