@@ -238,6 +238,7 @@ func TestDamage(t *testing.T) {
 		"a base below":     `{"version":1,"records":[{"key":"` + digestOf("k").String() + `","outputs":[{"base":-2}]}]}`,
 		"no identity":      `{"version":1,"records":[{"key":"` + digestOf("k").String() + `","outputs":[{"layers":[{}]}]}]}`,
 		"a long name":      `{"version":1,"records":[{"key":"` + digestOf("k").String() + `","name":"` + strings.Repeat("x", maxName+1) + `"}]}`,
+		"too much with it": `{"version":1,"records":[{"key":"` + digestOf("k").String() + `","with":[` + strings.Repeat(`"",`, maxOutputs) + `""]}]}`,
 		"no copy":          `{"version":1,"layers":{"` + digestOf("k").String() + `":[{}]}}`,
 		"no layer":         `{"version":1,"layers":{"":[]}}`,
 		"a bad digest":     `{"version":1,"layers":{"` + digestOf("k").String() + `":[{"key":"` + digestOf("k").String() + `","type":"t","size":1,"digest":"sha256:12","diffID":"` + digestOf("k").String() + `"}]}}`,

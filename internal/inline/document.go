@@ -20,7 +20,7 @@ const (
 	maxRecords = 10_000
 	maxLayers  = 10_000
 	maxCopies  = 16       // of a layer
-	maxOutputs = 1_000    // of a record, and layers of an output
+	maxOutputs = 1_000    // of a record, layers of an output, and keys that a record names
 	maxData    = 64 << 10 // Record.Data
 	maxName    = 4 << 10  // Record.Name
 )
@@ -91,7 +91,7 @@ func (doc *document) check() error {
 }
 
 func checkRecord(r *record.Record) error {
-	if r.Key.IsZero() || len(r.Name) > maxName || len(r.Data) > maxData || len(r.Outputs) > maxOutputs || r.Duration < 0 {
+	if r.Key.IsZero() || len(r.Name) > maxName || len(r.Data) > maxData || len(r.Outputs) > maxOutputs || len(r.With) > maxOutputs || r.Duration < 0 {
 		return errors.New("it has no key, or is too large")
 	}
 	for _, o := range r.Outputs {
