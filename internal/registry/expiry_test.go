@@ -57,6 +57,7 @@ func (s *slowly) Close() error { return nil }
 // TestTokensExpireWhileBlobsTravel pushes and pulls for three seconds with tokens of 300 ms: uploads and downloads last
 // longer than a token, and downloads break off within.
 func TestTokensExpireWhileBlobsTravel(t *testing.T) {
+	t.Parallel()
 	g := startGuard(t, testregistry.GuardOptions{Lifetime: 300 * time.Millisecond})
 	f := &testregistry.Faults{}
 	reg := testregistry.StartWith(t, testregistry.Options{Wrap: func(next http.Handler) http.Handler { return f.Wrap(g.Wrap(next)) }})
@@ -141,6 +142,7 @@ func nextDownload(f *testregistry.Faults) testregistry.Call {
 
 // TestSaidLifetimesSpareRequests: a client that knows when its token ends does not ask in vain.
 func TestSaidLifetimesSpareRequests(t *testing.T) {
+	t.Parallel()
 	g := startGuard(t, testregistry.GuardOptions{Lifetime: time.Second})
 	reg := testregistry.StartWith(t, testregistry.Options{Wrap: g.Wrap})
 	c := client(t, Config{Credentials: joe})

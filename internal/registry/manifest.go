@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -123,13 +124,19 @@ func (c *Client) fetch(ctx context.Context, ref Ref, get func(call) (*endpoint, 
 	if err != nil {
 		return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
 	}
-	e, resp, err := get(call{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": {acceptManifest}},
-		scopes: []string{pullScope(ref.Repo)}})
-	if err != nil {
-		return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
+	q := call{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": {acceptManifest}},
+		scopes: []string{pullScope(ref.Repo)}}
+	for try := 1; ; try++ {
+		e, resp, err := get(q)
+		if err != nil {
+			return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
+		}
+		desc, b, err := readManifest(e, resp, ref)
+		if err == nil || errors.Is(err, ErrDamaged) || try == maxTries || ctx.Err() != nil {
+			return desc, b, fail(ctx, "pull", ref, err)
+		}
+		c.cfg.Sleep(backoff(try), ctx.Done()) // the connection broke within the answer
 	}
-	desc, b, err := readManifest(e, resp, ref)
-	return desc, b, fail(ctx, "pull", ref, err)
 }
 
 func readManifest(e *endpoint, resp *http.Response, ref Ref) (ocispecs.Descriptor, []byte, error) {
