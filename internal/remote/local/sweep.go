@@ -29,6 +29,7 @@ func (s *Store) sweepSometimes(index ocispecs.Index) {
 // be removed is left for the next time; so are all blobs where a document cannot be read, as nobody knows what it names.
 func (s *Store) sweep(index ocispecs.Index) {
 	if f, err := os.Create(s.path(".larder", "swept")); err == nil {
+		f.Chmod(0o644)
 		f.Close()
 		touch(f.Name())
 	}
