@@ -278,8 +278,8 @@ func TestRandomFaultsAreSeeded(t *testing.T) {
 		d := putBlob(t, r, "app", strings.Repeat("x", 1000))
 		putManifest(t, r, "app", "v1", d)
 		f.Reset()
-		f.Random(42, 0.2)
-		for i := range 300 {
+		f.Random(42, 0.4)
+		for i := range 150 {
 			switch i % 3 {
 			case 0:
 				try(t, "GET", "http://"+r.Addr+"/v2/app/blobs/"+d.String(), "")

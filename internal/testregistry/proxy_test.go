@@ -61,8 +61,8 @@ func TestProxyDelaysRoundTripsNotBytes(t *testing.T) {
 		{"request for 16 MiB", d, big, 1},
 	} {
 		got, took, err := fetch("http://" + p.Addr + "/v2/app/blobs/" + c.digest.String())
-		// Upper bounds are generous: the machine may be busy.
-		if low := time.Duration(c.trips) * trip; err != nil || got != c.want || took < low || took > low+4*trip {
+		// The upper bound is generous, for the machine may be busy. Without a pipeline, 16 MiB would take 12 s and more.
+		if low := time.Duration(c.trips) * trip; err != nil || got != c.want || took < low || took > low+20*trip {
 			t.Errorf("%s: %d bytes in %s, want %d round trips; %v", c.what, len(got), took, c.trips, err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestProxyLimitsBandwidthOverAllConnections(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	if took := time.Since(start); took < 600*time.Millisecond || took > 2*time.Second {
+	if took := time.Since(start); took < 600*time.Millisecond || took > 5*time.Second {
 		t.Errorf("3 times 100 kB at 500 kB/s took %s", took)
 	}
 	if n := p.Traffic().Connections; n != 3 {
