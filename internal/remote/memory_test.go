@@ -255,13 +255,6 @@ func (c *clock) policy(reads, writes time.Duration) remote.Policy {
 		}}
 }
 
-// pass lets time go by.
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 func (c *clock) slept() (sum time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,6 +4,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -48,15 +49,11 @@ func Run(t *testing.T, open func(t *testing.T) remote.Store) {
 
 // Bytes gives n bytes that look random and are the same for the same seed.
 func Bytes(seed uint64, n int) []byte {
-	b := make([]byte, (n+7)/8*8)
-	r := rand.NewPCG(seed, 2)
-	for i := 0; i < len(b); i += 8 {
-		v := r.Uint64()
-		for j := range 8 {
-			b[i+j] = byte(v >> (8 * j))
-		}
-	}
-	return b[:n]
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	b := make([]byte, n)
+	rand.NewChaCha8(key).Read(b)
+	return b
 }
 
 // Describe gives the descriptor of bytes.
