@@ -65,8 +65,13 @@ func (s *Store) renew(ctx context.Context, desc ocispecs.Descriptor) (bool, erro
 	if s.cfg.Touch == 0 || s.now().Sub(info.LastModified) < s.cfg.Touch || info.Size > maxCopy {
 		return true, nil
 	}
-	_, err = s.client.CopyObject(ctx, s.cfg.Bucket, key, s.cfg.Bucket, key,
+	return !errors.Is(s.touch(ctx, key), remote.ErrNotFound), nil
+}
+
+// touch copies an object onto itself, which only counts as a change where its metadata are given anew.
+func (s *Store) touch(ctx context.Context, key string) error {
+	_, err := s.client.CopyObject(ctx, s.cfg.Bucket, key, s.cfg.Bucket, key,
 		map[string]string{"X-Amz-Metadata-Directive": "REPLACE", "Content-Type": "application/octet-stream"},
 		minio.CopySrcOptions{}, minio.PutObjectOptions{})
-	return !errors.Is(s.fail(ctx, "renew", key, err), remote.ErrNotFound), nil
+	return s.fail(ctx, "renew", key, err)
 }

@@ -109,7 +109,7 @@ func (c *chain) redact(s string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, secret := range []string{c.found.SecretAccessKey, c.found.SessionToken, c.found.AccessKeyID} {
-		if secret != "" {
+		if len(secret) > 3 { // less would be found in any word
 			s = strings.ReplaceAll(s, secret, "***")
 		}
 	}

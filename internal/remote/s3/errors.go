@@ -62,7 +62,7 @@ func (s *Store) reason(err error) error {
 	switch e.Code {
 	case minio.NoSuchBucket:
 		return refused(remote.ErrDenied, "%s has no bucket %q: make it, or check bucket, region and endpoint_url", s.host, s.cfg.Bucket)
-	case minio.NoSuchKey, "NotFound":
+	case minio.NoSuchKey, "NotFound", "NoSuchVersion":
 		return refused(remote.ErrNotFound, "%s: %v", s.host, remote.ErrNotFound)
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidRegion", "IllegalLocationConstraintException":
 		region := ""
@@ -88,8 +88,8 @@ func (s *Store) reason(err error) error {
 			hint = "there are no credentials: looked at " + looked
 		}
 		return refused(remote.ErrDenied, "%s does not allow it (%s; %s)", s.host, said, hint)
-	case http.StatusNotFound:
-		return refused(remote.ErrNotFound, "%s: %v", s.host, remote.ErrNotFound)
+	case http.StatusNotFound: // of something else than an object: to take that for an empty store would be wrong
+		return refused(remote.ErrDenied, "%s answered 404 (%s: %s)", s.host, clean(e.Code), said)
 	case http.StatusPreconditionFailed, http.StatusConflict:
 		return refused(remote.ErrConflict, "%s: %v", s.host, remote.ErrConflict)
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
@@ -100,7 +100,7 @@ func (s *Store) reason(err error) error {
 
 // unreachable tells what happened below HTTP, without URLs.
 func (s *Store) unreachable(err error) error {
-	for _, known := range []error{remote.ErrDamaged, remote.ErrNotFound, remote.ErrConflict, remote.ErrUnsupported, remote.ErrDenied, remote.ErrFinal, errSource} {
+	for _, known := range []error{remote.ErrDamaged, remote.ErrNotFound, remote.ErrConflict, remote.ErrUnsupported, remote.ErrDenied, remote.ErrFinal} {
 		if errors.Is(err, known) {
 			return err
 		}

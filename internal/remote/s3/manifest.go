@@ -20,6 +20,8 @@ import (
 const (
 	maxNames   = 100_000 // documents that Names lists at most
 	recompares = 3       // how often a refused comparison is looked at again
+	// digestField is the metadatum that holds a document's digest.
+	digestField = "Larder-Digest"
 )
 
 // version joins what the server compares with what larder compares: an ETag may change where the bytes do not (another
@@ -28,9 +30,12 @@ func version(etag string, b []byte) remote.Version {
 	return remote.Version(etag + " " + digest.FromBytes(b).String())
 }
 
+// split takes a version apart. One that this package did not make has no ETag and equals nothing.
 func split(v remote.Version) (etag, sum string) {
-	etag, sum, _ = strings.Cut(string(v), " ")
-	return etag, sum
+	if at := strings.LastIndexByte(string(v), ' '); at >= 0 {
+		return string(v[:at]), string(v[at+1:])
+	}
+	return "", string(v)
 }
 
 // manifestKey names the object of a document.
@@ -64,7 +69,11 @@ func (s *Store) Manifest(ctx context.Context, name string) (remote.Document, err
 	if err != nil {
 		return remote.Document{}, err
 	}
-	if d := digest.Digest(name); remote.IsDigest(name) && d.Algorithm().FromBytes(bytes) != d {
+	want := digest.Digest(info.UserMetadata[digestField]) // a name does not tell what its bytes should be
+	if remote.IsDigest(name) {
+		want = digest.Digest(name)
+	}
+	if want.Validate() == nil && want.Algorithm().FromBytes(bytes) != want {
 		return remote.Document{}, s.fail(ctx, "get", key, fmt.Errorf("the document does not match its digest: %w", remote.ErrDamaged))
 	}
 	return remote.Document{Bytes: bytes, Version: version(info.ETag, bytes)}, nil
@@ -103,7 +112,7 @@ func (s *Store) PutManifest(ctx context.Context, name string, b []byte, old remo
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.putBytes(ctx, byDigest, b, documentOptions()); err != nil {
+	if _, err := s.putBytes(ctx, byDigest, b, documentOptions(b)); err != nil {
 		return "", s.fail(ctx, "put", byDigest, err)
 	}
 	return version(etag, b), nil
@@ -120,7 +129,7 @@ func (s *Store) compareAndPut(ctx context.Context, name, key string, b []byte, o
 	}
 	want, sum := split(old)
 	for try := 1; ; try++ {
-		opts := documentOptions()
+		opts := documentOptions(b)
 		compared := old == remote.Any
 		switch {
 		case compared || !conditional:
@@ -160,15 +169,17 @@ func (s *Store) compareAndPut(ctx context.Context, name, key string, b []byte, o
 		case compared:
 			want = etag
 		default:
-			etag, err := s.putBytes(ctx, key, b, documentOptions())
+			etag, err := s.putBytes(ctx, key, b, documentOptions(b))
 			return etag, s.fail(ctx, "put", key, err)
 		}
 	}
 }
 
-// documentOptions tells what a document is to people who look into the bucket.
-func documentOptions() minio.PutObjectOptions {
-	return minio.PutObjectOptions{ContentType: ocispecs.MediaTypeImageManifest}
+// documentOptions says what a document is, to people who look into the bucket, and the digest that is compared when it is read.
+func documentOptions(b []byte) minio.PutObjectOptions {
+	return minio.PutObjectOptions{
+		ContentType: ocispecs.MediaTypeImageManifest, UserMetadata: map[string]string{digestField: digest.FromBytes(b).String()},
+	}
 }
 
 // Names lists documents.

@@ -25,9 +25,6 @@ const (
 	abortAfter = 30 * time.Second
 )
 
-// errSource marks a failure to read what should be stored.
-var errSource = errors.New("read what is to be stored")
-
 // Put brings a blob in. Unless it is New, it is asked for first; Origin is not believed, because a bucket's lifecycle rules
 // expire blobs behind everybody's back.
 func (s *Store) Put(ctx context.Context, up remote.Upload) (sent bool, err error) {
@@ -43,13 +40,13 @@ func (s *Store) Put(ctx context.Context, up remote.Upload) (sent bool, err error
 			return false, err
 		}
 	}
-	rc, err := up.Open(ctx)
+	rc, err := up.Source(ctx)
 	if err != nil {
-		return false, s.fail(ctx, "put", key, fmt.Errorf("%w: %w", errSource, err))
+		return false, s.fail(ctx, "put", key, err)
 	}
 	defer rc.Close()
-	u := &upload{s: s, key: key, src: rc, left: up.Desc.Size, verify: up.Desc.Digest.Verifier()}
-	if up.Desc.Size <= partSize {
+	u := &upload{s: s, key: key, src: rc, left: up.Desc.Size}
+	if up.Desc.Size <= int64(s.part) {
 		err = u.whole(ctx)
 	} else {
 		err = u.inParts(ctx, up.Desc.Size)
@@ -57,41 +54,26 @@ func (s *Store) Put(ctx context.Context, up remote.Upload) (sent bool, err error
 	return err == nil, s.fail(ctx, "put", key, err)
 }
 
-// upload is a blob that is being read. Its src is for one goroutine.
+// upload is a blob that is being read. Its src is for one goroutine, and proves itself: the last bytes come only where all are
+// right.
 type upload struct {
-	s      *Store
-	key    string
-	src    io.Reader
-	left   int64 // bytes that src must still give
-	verify interface {
-		io.Writer
-		Verified() bool
-	}
+	s    *Store
+	key  string
+	src  io.Reader
+	left int64 // bytes that src must still give
 }
 
-// fill reads the next part into b, all of it, and proves the blob right with the last one.
+// fill reads the next part into b, all of it.
 func (u *upload) fill(b []byte) error {
-	n, err := io.ReadFull(u.src, b)
-	u.verify.Write(b[:n])
-	u.left -= int64(n)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return fmt.Errorf("%w: it ends %d bytes early: %w", errSource, u.left, remote.ErrDamaged)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errSource, err)
-	}
-	if u.left > 0 {
+	if len(b) == 0 { // an empty blob has to prove itself, too
+		if _, err := u.src.Read(make([]byte, 1)); err != io.EOF {
+			return err
+		}
 		return nil
 	}
-	switch n, err := io.ReadFull(u.src, make([]byte, 1)); {
-	case n > 0:
-		return fmt.Errorf("%w: it is longer than it says: %w", errSource, remote.ErrDamaged)
-	case err != io.EOF:
-		return fmt.Errorf("%w: %w", errSource, err)
-	case !u.verify.Verified():
-		return fmt.Errorf("%w: it does not match its digest: %w", errSource, remote.ErrDamaged)
-	}
-	return nil
+	n, err := io.ReadFull(u.src, b)
+	u.left -= int64(n)
+	return err
 }
 
 // whole sends a small blob by one request.
@@ -110,16 +92,14 @@ func (u *upload) whole(ctx context.Context) error {
 
 // inParts sends a large blob in parts, several at once. Nothing is to be seen of it before it is complete and has proved right.
 func (u *upload) inParts(ctx context.Context, size int64) (err error) {
-	each := max(partSize, (size+maxParts-1)/maxParts)
+	each := max(int64(u.s.part), (size+maxParts-1)/maxParts)
 	id, err := u.s.client.NewMultipartUpload(ctx, u.s.cfg.Bucket, u.key, minio.PutObjectOptions{})
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if err != nil { // also where the caller has gone: parts that are left behind are paid for
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortAfter)
-			defer cancel()
-			_ = u.s.client.AbortMultipartUpload(ctx, u.s.cfg.Bucket, u.key, id)
+		if err != nil {
+			u.abort(context.WithoutCancel(ctx), id) // also where the caller has gone: parts that are left behind are paid for
 		}
 	}()
 	parts := make([]minio.CompletePart, (size+each-1)/each)
@@ -137,7 +117,7 @@ func (u *upload) inParts(ctx context.Context, size int64) (err error) {
 			}
 			group.Go(func() error {
 				defer u.s.buffers.put(b)
-				part, err := u.part(gctx, id, i+1, b)
+				part, err := u.part(ctx, id, i+1, b) // not gctx: what is under way when another part fails would arrive after the abort
 				parts[i] = minio.CompletePart{PartNumber: i + 1, ETag: part.ETag}
 				return err
 			})
@@ -151,22 +131,40 @@ func (u *upload) inParts(ctx context.Context, size int64) (err error) {
 	return err
 }
 
+// abort gives up an upload. Parts whose requests were cut off may still be on their way, which makes servers refuse at first.
+func (u *upload) abort(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, abortAfter)
+	defer cancel()
+	for try := 1; try <= partTries; try++ {
+		err := u.s.client.AbortMultipartUpload(ctx, u.s.cfg.Bucket, u.key, id)
+		if err == nil || !passing(u.s.reason(err)) {
+			return
+		}
+		wait(ctx, try)
+	}
+}
+
 // part sends one part, again where it fails for a passing reason.
 func (u *upload) part(ctx context.Context, id string, number int, b []byte) (minio.ObjectPart, error) {
 	for try := 1; ; try++ {
 		var part minio.ObjectPart
-		err := u.s.send(ctx, b, func(req context.Context, r io.Reader, sum string) (err error) {
-			part, err = u.s.client.PutObjectPart(req, u.s.cfg.Bucket, u.key, id, number, r, int64(len(b)),
+		err := send(b, func(r io.Reader, sum string) (err error) {
+			part, err = u.s.client.PutObjectPart(ctx, u.s.cfg.Bucket, u.key, id, number, r, int64(len(b)),
 				minio.PutObjectPartOptions{Sha256Hex: sum, DisableContentSha256: true})
 			return err
 		})
 		if err == nil || ctx.Err() != nil || try == partTries || !passing(u.s.reason(err)) {
 			return part, err
 		}
-		select { // minio-go has waited up to 200 ms already
-		case <-time.After(time.Duration(try*try) * 100 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		wait(ctx, try)
+	}
+}
+
+// wait passes the time before the next try, a little longer each time.
+func wait(ctx context.Context, try int) {
+	select {
+	case <-time.After(time.Duration(try*try) * 100 * time.Millisecond):
+	case <-ctx.Done():
 	}
 }
 
@@ -183,8 +181,8 @@ func passing(err error) bool {
 // putBytes stores an object by one request and gives its ETag.
 func (s *Store) putBytes(ctx context.Context, key string, b []byte, opts minio.PutObjectOptions) (etag string, err error) {
 	opts.DisableContentSha256 = true // not hashed again, chunk by chunk: the hash of the whole is sent
-	err = s.send(ctx, b, func(req context.Context, r io.Reader, sum string) error {
-		info, err := s.client.PutObject(req, s.cfg.Bucket, key, r, int64(len(b)), "", sum, opts)
+	err = send(b, func(r io.Reader, sum string) error {
+		info, err := s.client.PutObject(ctx, s.cfg.Bucket, key, r, int64(len(b)), "", sum, opts)
 		etag = info.ETag
 		return err
 	})
@@ -192,13 +190,11 @@ func (s *Store) putBytes(ctx context.Context, key string, b []byte, opts minio.P
 }
 
 // send lends b to one request, with its hash, which the server compares with what arrives.
-func (s *Store) send(ctx context.Context, b []byte, request func(ctx context.Context, r io.Reader, sum string) error) error {
+func send(b []byte, request func(r io.Reader, sum string) error) error {
 	sum := sha256.Sum256(b)
-	req, g := guarded(ctx, s.stall)
-	defer g.stop()
-	r := &lent{rest: b, guard: g, limit: s.stall}
+	r := &lent{rest: b}
 	defer r.take()
-	return stalled(req, request(req, r, hex.EncodeToString(sum[:])))
+	return request(r, hex.EncodeToString(sum[:]))
 }
 
 // buffers bounds the memory of uploads. A buffer is filled and sent by who holds it without waiting for another one.

@@ -36,6 +36,7 @@ var gateway struct {
 }
 
 func TestMain(m *testing.M) {
+	minio.DefaultRetryUnit = time.Millisecond // what minio-go waits after a request that it does not repeat
 	code := m.Run()
 	if gateway.stop != nil {
 		gateway.stop()

@@ -3,8 +3,8 @@ package s3
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -14,21 +14,26 @@ const (
 	maxAnswer = 2 * time.Minute // how long a server may think before its answer begins
 )
 
-var errStall = errors.New("nothing moved for a minute")
+var errStall = errors.New("nothing moved for too long")
 
-// guard ends a request that moves no bytes. The server's time to begin its answer is the transport's affair.
+// guard ends a request that moves no bytes, in either direction.
 type guard struct {
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+	limit  time.Duration
 }
 
-// guarded gives a context for one request, and the guard that ends it. stop must be called.
-func guarded(ctx context.Context, limit time.Duration) (context.Context, *guard) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	g := &guard{cancel: cancel}
-	g.timer = time.AfterFunc(limit, func() { cancel(errStall) })
-	g.timer.Stop()
-	return ctx, g
+// guarded gives the request to send in place of req, and its guard, which waits for the answer. stop must be called.
+func guarded(req *http.Request, limit time.Duration) (*http.Request, *guard) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	g := &guard{ctx: ctx, cancel: cancel, limit: limit}
+	g.timer = time.AfterFunc(limit+maxAnswer, func() { cancel(errStall) })
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &guardedUpload{ReadCloser: req.Body, guard: g, left: req.ContentLength}
+	}
+	return req, g
 }
 
 func (g *guard) stop() {
@@ -36,67 +41,54 @@ func (g *guard) stop() {
 	g.cancel(context.Canceled)
 }
 
-// stalled replaces the error of a request that its guard ended.
-func stalled(request context.Context, err error) error {
-	if err != nil && errors.Is(context.Cause(request), errStall) {
+// why replaces the error of a request that its guard ended.
+func (g *guard) why(err error) error {
+	if err != nil && err != io.EOF && errors.Is(context.Cause(g.ctx), errStall) {
 		return errStall
 	}
 	return err
 }
 
-// body is a download that must give n bytes.
-type body struct {
-	s     *Store
-	ctx   context.Context // the caller's
-	req   context.Context
-	guard *guard
-	rc    io.ReadCloser
-	key   string
-	n     int64 // still to come
-	err   error
+// guardedUpload is a request's body.
+type guardedUpload struct {
+	io.ReadCloser
+	*guard
+	left int64
 }
 
-func (b *body) Read(p []byte) (int, error) {
-	if b.err != nil || len(p) == 0 {
-		return 0, b.err
+func (u *guardedUpload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	if u.left -= int64(n); u.left > 0 {
+		u.timer.Reset(u.limit)
+	} else { // what is left is the sending of these bytes, and the answer
+		u.timer.Reset(u.limit + maxAnswer)
 	}
-	if int64(len(p)) > b.n {
-		p = p[:b.n]
-	}
-	b.guard.timer.Reset(b.s.stall)
-	n, err := b.rc.Read(p)
-	b.guard.timer.Stop()
-	b.n -= int64(n)
-	if err == io.EOF && b.n > 0 {
-		err = fmt.Errorf("%d bytes are missing at the end: %w", b.n, io.ErrUnexpectedEOF)
-	}
-	switch {
-	case b.n == 0:
-		b.err = io.EOF
-	case err != nil:
-		b.err = b.s.fail(b.ctx, "get", b.key, stalled(b.req, err))
-	}
-	if n > 0 {
-		return n, nil
-	}
-	return 0, b.err
+	return n, err
 }
 
-func (b *body) Close() error {
-	b.guard.stop()
-	if b.err == nil {
-		b.err = errors.New("read after close")
-	}
-	return b.rc.Close()
+// guardedAnswer is an answer's body. Only the time within Read counts: a caller may take its own.
+type guardedAnswer struct {
+	io.ReadCloser
+	*guard
+}
+
+func (a *guardedAnswer) Read(p []byte) (int, error) {
+	a.timer.Reset(a.limit)
+	n, err := a.ReadCloser.Read(p)
+	a.timer.Stop()
+	return n, a.why(err)
+}
+
+func (a *guardedAnswer) Close() error {
+	a.stop()
+	return a.ReadCloser.Close()
 }
 
 // lent is a buffer that net/http reads from. It may go on reading after the request has failed; take ends that, so that the
 // buffer can be used again.
 type lent struct {
-	mu    sync.Mutex
-	rest  []byte
-	guard *guard
-	limit time.Duration
+	mu   sync.Mutex
+	rest []byte
 }
 
 func (l *lent) Read(p []byte) (int, error) {
@@ -107,11 +99,6 @@ func (l *lent) Read(p []byte) (int, error) {
 	}
 	n := copy(p, l.rest)
 	l.rest = l.rest[n:]
-	if len(l.rest) == 0 { // what is left is the sending of these, and the answer
-		l.guard.timer.Reset(l.limit + maxAnswer)
-	} else {
-		l.guard.timer.Reset(l.limit)
-	}
 	return n, nil
 }
 

@@ -11,6 +11,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,7 +38,7 @@ type Store struct {
 	client    *minio.Core
 	transport *transport
 	creds     *chain
-	stall     time.Duration
+	part      int // bytes of a part
 	now       func() time.Time
 	buffers   *buffers
 
@@ -63,7 +64,7 @@ func New(c Config) (*Store, error) {
 	if c.Parallel <= 0 {
 		c.Parallel = defaultParallel
 	}
-	s := &Store{cfg: c, host: "s3.amazonaws.com", creds: &chain{list: sources(c)}, stall: maxStall, now: time.Now, buffers: newBuffers(maxBuffers)}
+	s := &Store{cfg: c, host: "s3.amazonaws.com", creds: &chain{list: sources(c)}, part: partSize, now: time.Now, buffers: newBuffers(maxBuffers)}
 	var err error
 	if s.transport, err = newTransport(c.CAFile); err != nil {
 		return nil, err
@@ -162,13 +163,50 @@ func (s *Store) OpenRange(ctx context.Context, desc ocispecs.Descriptor, off, n 
 
 // get begins a download; the caller says in n how many bytes it must have.
 func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions) (*body, minio.ObjectInfo, http.Header, error) {
-	req, g := guarded(ctx, s.stall)
-	rc, info, header, err := s.client.GetObject(req, s.cfg.Bucket, key, opts)
+	rc, info, header, err := s.client.GetObject(ctx, s.cfg.Bucket, key, opts)
 	if err != nil {
-		g.stop()
 		return nil, minio.ObjectInfo{}, nil, s.fail(ctx, "get", key, err)
 	}
-	return &body{s: s, ctx: ctx, req: req, guard: g, rc: rc, key: key}, info, header, nil
+	return &body{s: s, ctx: ctx, rc: rc, key: key}, info, header, nil
+}
+
+// body is a download that must give n bytes.
+type body struct {
+	s   *Store
+	ctx context.Context
+	rc  io.ReadCloser
+	key string
+	n   int64 // still to come
+	err error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil || len(p) == 0 {
+		return 0, b.err
+	}
+	n, err := b.rc.Read(p[:min(int64(len(p)), b.n)])
+	b.n -= int64(n)
+	if err == io.EOF && b.n > 0 {
+		err = fmt.Errorf("%d bytes are missing at the end: %w", b.n, io.ErrUnexpectedEOF)
+	}
+	switch {
+	case b.n == 0:
+		b.err = io.EOF
+	case err != nil:
+		b.err = b.s.fail(b.ctx, "get", b.key, err)
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, b.err
+}
+
+// Close ends the download.
+func (b *body) Close() error {
+	if b.err == nil {
+		b.err = errors.New("read after close")
+	}
+	return b.rc.Close()
 }
 
 // Has asks whether a blob is there, with the right length.

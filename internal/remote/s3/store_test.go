@@ -5,12 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/minio/minio-go/v7"
@@ -199,6 +197,10 @@ func TestDocuments(t *testing.T) {
 	if _, err := s.PutManifest(t.Context(), "other", one, remote.Any); err != nil {
 		t.Error(err)
 	}
+	info, err := s.client.StatObject(t.Context(), s.cfg.Bucket, "team/manifests/main", minio.StatObjectOptions{})
+	if got := info.UserMetadata[digestField]; err != nil || got != digest.FromBytes(two).String() {
+		t.Errorf("the digest beside the document is %q, %v", got, err)
+	}
 	for _, b := range [][]byte{one, two} {
 		if doc, err := s.Manifest(t.Context(), digest.FromBytes(b).String()); err != nil || string(doc.Bytes) != string(b) {
 			t.Errorf("by digest: %v, %v", doc, err)
@@ -239,47 +241,5 @@ func TestMissingBlobs(t *testing.T) {
 	}
 	if _, err := s.Manifest(t.Context(), "main"); !errors.Is(err, remote.ErrNotFound) {
 		t.Errorf("it is there nevertheless: %v", err)
-	}
-}
-
-// TestConcurrentWriters lets many count in one document, each comparing: no step is lost.
-func TestConcurrentWriters(t *testing.T) {
-	c := bucket(t)
-	const writers, steps = 16, 4
-	first := open(t, c)
-	docs := make([][]byte, writers*steps+1)
-	for i := range docs {
-		docs[i] = document(t, first, fmt.Sprint(i))
-	}
-	number := func(b []byte) int { return slices.IndexFunc(docs, func(d []byte) bool { return bytes.Equal(d, b) }) }
-	var wg sync.WaitGroup
-	for w := range writers {
-		s := open(t, c)
-		wg.Go(func() {
-			for done := 0; done < steps; {
-				at, old := 0, remote.Absent
-				switch doc, err := s.Manifest(t.Context(), "counter"); {
-				case err == nil:
-					at, old = number(bytes.TrimSpace(doc.Bytes)), doc.Version
-				case !errors.Is(err, remote.ErrNotFound):
-					t.Error(err)
-					return
-				}
-				// The documents of two writers that take the same step must differ, or both would be right.
-				b := append(bytes.Clone(docs[at+1]), strings.Repeat(" ", w)...)
-				switch _, err := s.PutManifest(t.Context(), "counter", b, old); {
-				case err == nil:
-					done++
-				case !errors.Is(err, remote.ErrConflict):
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	doc, err := first.Manifest(t.Context(), "counter")
-	if err != nil || number(bytes.TrimSpace(doc.Bytes)) != writers*steps {
-		t.Errorf("counted to %d of %d, %v", number(bytes.TrimSpace(doc.Bytes)), writers*steps, err)
 	}
 }

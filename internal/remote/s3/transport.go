@@ -20,12 +20,13 @@ const maxPause = 5 * time.Minute
 // do not tell.
 type transport struct {
 	*http.Transport
+	stall time.Duration
 	until atomic.Int64 // Unix time, ns
 }
 
 // newTransport trusts the system's authorities and those in caFile.
 func newTransport(caFile string) (*transport, error) {
-	tr := &transport{Transport: &http.Transport{
+	tr := &transport{stall: maxStall, Transport: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
@@ -52,15 +53,22 @@ func newTransport(caFile string) (*transport, error) {
 	return tr, nil
 }
 
-// RoundTrip sends a request.
+// RoundTrip sends a request and sees to it that it does not hang.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	req, g := guarded(req, t.stall)
 	resp, err := t.Transport.RoundTrip(req)
-	if err == nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
+	if err != nil {
+		g.stop()
+		return nil, g.why(err)
+	}
+	g.timer.Stop()
+	resp.Body = &guardedAnswer{ReadCloser: resp.Body, guard: g}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31); err == nil {
 			t.until.Store(time.Now().Add(min(time.Duration(s)*time.Second, maxPause)).UnixNano())
 		}
 	}
-	return resp, err
+	return resp, nil
 }
 
 // pause is for how long the server still wants to be left alone.
