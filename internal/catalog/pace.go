@@ -16,7 +16,7 @@ type pace struct {
 
 const (
 	minTrip = time.Millisecond
-	maxTrip = 300 * time.Millisecond // so that one slow request does not make the waiting endless
+	maxTrip = 200 * time.Millisecond // so that one slow request does not make the waiting endless
 )
 
 func (p *pace) took(d time.Duration) {

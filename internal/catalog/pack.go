@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/key"
 )
@@ -189,17 +188,30 @@ func fill(all state, list []Entry, r room, share func(Entry) float64) (page stat
 		}
 		n += w
 		for _, d := range more {
-			names[d.Digest] = true
+			names[d] = true
 		}
 		page.take(all, e)
 	}
 	return page, rest
 }
 
-func missingFrom(names map[digest.Digest]bool, all state, e Entry) []ocispecs.Descriptor {
-	one := newState()
-	one.take(all, e)
-	return slices.DeleteFunc(one.blobs(), func(d ocispecs.Descriptor) bool { return names[d.Digest] })
+// missingFrom lists the blobs of an entry that are not among names.
+func missingFrom(names map[digest.Digest]bool, all state, e Entry) []digest.Digest {
+	var list []digest.Digest
+	add := func(d digest.Digest) {
+		if !names[d] && !slices.Contains(list, d) {
+			list = append(list, d)
+		}
+	}
+	for l := range layersOf(e.Record) {
+		for _, b := range all.layers[l.Identity] {
+			add(b.Desc.Digest)
+		}
+		if t, ok := all.trees[l.Tree]; ok {
+			add(t.Digest)
+		}
+	}
+	return list
 }
 
 // fillFirst takes into the first page what was used last. When not all fits it is filled by half only, so that the next
