@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/minio/minio-go/v7/pkg/s3utils"
+
 	"larder/internal/fault"
 )
 
@@ -152,6 +154,9 @@ func (c *Config) check() error {
 		return fault.Errorf(fault.Usage, "S3 bucket %s: access_key_id and secret_access_key belong together, and only one of them is given", c.Bucket)
 	case c.SessionToken != "" && c.AccessKey == "":
 		return fault.Errorf(fault.Usage, "S3 bucket %s: a session_token needs its access_key_id and secret_access_key", c.Bucket)
+	}
+	if err := s3utils.CheckValidBucketName(c.Bucket); err != nil {
+		return fault.Errorf(fault.Usage, "S3 bucket %.100q: %w", c.Bucket, err)
 	}
 	if c.Region == "" {
 		c.Region = regionOfOthers

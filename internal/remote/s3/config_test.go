@@ -22,29 +22,29 @@ func env(vars map[string]string) func(string) string {
 }
 
 func TestFromAttrs(t *testing.T) {
-	base := Config{Bucket: "b", Region: "eu-west-1", Blobs: "blobs/", Manifests: "manifests/", Touch: 24 * time.Hour}
+	base := Config{Bucket: "bkt", Region: "eu-west-1", Blobs: "blobs/", Manifests: "manifests/", Touch: 24 * time.Hour}
 	for name, c := range map[string]struct {
 		attrs, env map[string]string
 		want       func(c *Config)
 	}{
-		"least": {map[string]string{"bucket": "b", "region": "eu-west-1"}, nil, func(*Config) {}},
-		"environment": {nil, map[string]string{"AWS_BUCKET": "b", "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "no", "AWS_CA_BUNDLE": "/ca.pem"},
+		"least": {map[string]string{"bucket": "bkt", "region": "eu-west-1"}, nil, func(*Config) {}},
+		"environment": {nil, map[string]string{"AWS_BUCKET": "bkt", "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "no", "AWS_CA_BUNDLE": "/ca.pem"},
 			func(c *Config) { c.CAFile = "/ca.pem" }},
-		"attributes win": {map[string]string{"bucket": "b", "region": "eu-west-1", "endpoint_url": "https://a.example"},
+		"attributes win": {map[string]string{"bucket": "bkt", "region": "eu-west-1", "endpoint_url": "https://a.example"},
 			map[string]string{"AWS_BUCKET": "x", "AWS_REGION": "x", "AWS_ENDPOINT_URL_S3": "https://x.example"}, func(c *Config) { c.Endpoint = "https://a.example" }},
 		"all of BuildKit's": {map[string]string{
-			"type": "s3", "mode": "max", "name": "main", "ignore-error": "true", "bucket": "b", "region": "eu-west-1", "prefix": "p/", "blobs_prefix": "bl/",
+			"type": "s3", "mode": "max", "name": "main", "ignore-error": "true", "bucket": "bkt", "region": "eu-west-1", "prefix": "p/", "blobs_prefix": "bl/",
 			"manifests_prefix": "ma/", "endpoint_url": "http://minio:9000", "use_path_style": "true", "access_key_id": "id", "secret_access_key": "secret",
 			"session_token": "token", "touch_refresh": "48h", "upload_parallelism": "7", "retry_mode": "adaptive", "retry_max_attempts": "3", "disable_accept_encoding": "true",
 		}, nil, func(c *Config) {
-			*c = Config{Bucket: "b", Region: "eu-west-1", Prefix: "p/", Blobs: "bl/", Manifests: "ma/", Endpoint: "http://minio:9000", PathStyle: true,
+			*c = Config{Bucket: "bkt", Region: "eu-west-1", Prefix: "p/", Blobs: "bl/", Manifests: "ma/", Endpoint: "http://minio:9000", PathStyle: true,
 				AccessKey: "id", SecretKey: "secret", SessionToken: "token", Touch: 48 * time.Hour, Parallel: 7}
 		}},
-		"an address has no host names": {map[string]string{"bucket": "b", "endpoint_url": "http://127.0.0.1:9000"}, nil,
+		"an address has no host names": {map[string]string{"bucket": "bkt", "endpoint_url": "http://127.0.0.1:9000"}, nil,
 			func(c *Config) { c.Endpoint, c.Region, c.PathStyle = "http://127.0.0.1:9000", "us-east-1", true }},
-		"nor has a single word": {map[string]string{"bucket": "b"}, map[string]string{"AWS_ENDPOINT_URL": "http://minio:9000"},
+		"nor has a single word": {map[string]string{"bucket": "bkt"}, map[string]string{"AWS_ENDPOINT_URL": "http://minio:9000"},
 			func(c *Config) { c.Endpoint, c.Region, c.PathStyle = "http://minio:9000", "us-east-1", true }},
-		"unless it is said": {map[string]string{"bucket": "b", "endpoint_url": "http://minio:9000", "use_path_style": "false"}, nil,
+		"unless it is said": {map[string]string{"bucket": "bkt", "endpoint_url": "http://minio:9000", "use_path_style": "false"}, nil,
 			func(c *Config) { c.Endpoint, c.Region = "http://minio:9000", "us-east-1" }},
 	} {
 		want := base
@@ -62,6 +62,7 @@ func TestWrongAttrs(t *testing.T) {
 		says  string
 	}{
 		{map[string]string{"bucket": ""}, "bucket=NAME"},
+		{map[string]string{"bucket": "no/bucket"}, `S3 bucket "no/bucket"`},
 		{map[string]string{"region": ""}, "region=NAME"},
 		{map[string]string{"buckets": secret}, `no attribute "buckets" (there are access_key_id, blobs_prefix, bucket,`},
 		{map[string]string{"use_path_style": "maybe"}, "use_path_style=maybe: say true or false"},
@@ -74,7 +75,7 @@ func TestWrongAttrs(t *testing.T) {
 		{map[string]string{"endpoint_url": "https://minio.example/b?x=" + secret}, "cannot go on with a path"},
 		{map[string]string{"endpoint_url": "https://" + secret + ":x:y"}, "is a URL such as"},
 	} {
-		attrs := map[string]string{"bucket": "b", "region": "r"}
+		attrs := map[string]string{"bucket": "bkt", "region": "r"}
 		maps.Copy(attrs, c.attrs)
 		_, err := FromAttrs(attrs, env(nil))
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), secret) || fault.Of(err) != fault.Usage {
@@ -82,7 +83,7 @@ func TestWrongAttrs(t *testing.T) {
 		}
 	}
 	for _, c := range []Config{
-		{}, {Bucket: "b"}, {Bucket: "b", Region: "r", Endpoint: "minio"}, {Bucket: "b", Region: "r", CAFile: "/nowhere/ca.pem"}, {Bucket: "b", Endpoint: "http://-a-"},
+		{}, {Bucket: "B/b", Region: "r"}, {Bucket: "bkt"}, {Bucket: "bkt", Region: "r", Endpoint: "minio"}, {Bucket: "bkt", Region: "r", CAFile: "/nowhere/ca.pem"}, {Bucket: "bkt", Endpoint: "http://-a-"},
 	} {
 		if _, err := New(c); fault.Of(err) != fault.Usage {
 			t.Errorf("%+v: %v", c, err)

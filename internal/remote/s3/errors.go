@@ -76,6 +76,8 @@ func (s *Store) reason(err error) error {
 		return refused(remote.ErrDenied, "%s refuses the credentials (%s: %s)", s.host, e.Code, said)
 	case "NoSuchUpload", "InvalidPart": // somebody tidied up under an upload, which can begin anew
 		return fmt.Errorf("%s answered %d: %s", s.host, e.StatusCode, said)
+	case "InvalidBucketName", "InvalidArgument", "InvalidRequest", "KeyTooLongError", "EntityTooLarge", "InvalidObjectState":
+		return refused(remote.ErrFinal, "%s answered %d (%s: %s)", s.host, e.StatusCode, e.Code, said)
 	case "InvalidRange":
 		return refused(remote.ErrDamaged, "%s has fewer bytes than were asked for: %v", s.host, remote.ErrDamaged)
 	case minio.PreconditionFailed, minio.Conflict, "ConditionalRequestConflict", "OperationAborted":

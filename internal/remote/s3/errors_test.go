@@ -39,6 +39,8 @@ func TestAnswers(t *testing.T) {
 		{412, "PreconditionFailed", "did not hold", remote.ErrConflict, "somebody else"},
 		{409, "ConditionalRequestConflict", "conflict", remote.ErrConflict, "somebody else"},
 		{501, "NotImplemented", "not implemented", remote.ErrUnsupported, "cannot do that"},
+		{404, "NoSuchUser", "No user has that access key.", remote.ErrDenied, "404 (NoSuchUser: No user"},
+		{400, "KeyTooLongError", "Your key is too long", remote.ErrFinal, "400 (KeyTooLongError: Your key"},
 		{503, "SlowDown", "Please reduce your request rate.", nil, "503: Please reduce your request rate."},
 		{500, "InternalError", "We encountered an internal error.", nil, "500"},
 		{400, "Odd", "a \x1b[31mred\x1b[0m word " + strings.Repeat("x", 1000), nil, "[31mred"},
@@ -57,7 +59,7 @@ func TestAnswers(t *testing.T) {
 		if !strings.Contains(text, c.says) || !strings.HasPrefix(text, "get s3://fake/blobs/sha256/") || fault.Of(err) != fault.Registry || len(text) > 700 {
 			t.Errorf("%s: %v", c.code, err)
 		}
-		for _, is := range []error{remote.ErrNotFound, remote.ErrDenied, remote.ErrConflict, remote.ErrUnsupported, remote.ErrDamaged} {
+		for _, is := range []error{remote.ErrNotFound, remote.ErrDenied, remote.ErrConflict, remote.ErrUnsupported, remote.ErrDamaged, remote.ErrFinal} {
 			if errors.Is(err, is) != (is == c.is) {
 				t.Errorf("%s: %v: is %v: %v", c.code, err, is, errors.Is(err, is))
 			}

@@ -22,7 +22,7 @@ import (
 
 // partsOf makes a Store send blobs in parts of so many bytes; the fake does not mind small ones.
 func partsOf(s *Store, n int) *Store {
-	s.part = n
+	s.part, s.pause = n, time.Millisecond
 	return s
 }
 

@@ -22,6 +22,7 @@ const (
 	maxBuffers = 8       // parts in memory at once, of all uploads of a Store
 	smallBytes = 1 << 20 // what is not larger does not count as a part in memory
 	partTries  = 3       // a part that fails must not cost its whole blob
+	partPause  = 100 * time.Millisecond
 	abortAfter = 30 * time.Second
 )
 
@@ -107,6 +108,9 @@ func (u *upload) inParts(ctx context.Context, size int64) (err error) {
 	group.SetLimit(u.s.cfg.Parallel + 1) // one reads
 	group.Go(func() error {
 		for i := range parts {
+			if gctx.Err() != nil {
+				return context.Cause(gctx)
+			}
 			b, err := u.s.buffers.get(gctx, int(min(each, u.left)))
 			if err != nil {
 				return err
@@ -140,7 +144,7 @@ func (u *upload) abort(ctx context.Context, id string) {
 		if err == nil || !passing(u.s.reason(err)) {
 			return
 		}
-		wait(ctx, try)
+		u.s.wait(ctx, try)
 	}
 }
 
@@ -156,14 +160,14 @@ func (u *upload) part(ctx context.Context, id string, number int, b []byte) (min
 		if err == nil || ctx.Err() != nil || try == partTries || !passing(u.s.reason(err)) {
 			return part, err
 		}
-		wait(ctx, try)
+		u.s.wait(ctx, try)
 	}
 }
 
 // wait passes the time before the next try, a little longer each time.
-func wait(ctx context.Context, try int) {
+func (s *Store) wait(ctx context.Context, try int) {
 	select {
-	case <-time.After(time.Duration(try*try) * 100 * time.Millisecond):
+	case <-time.After(time.Duration(try*try) * s.pause):
 	case <-ctx.Done():
 	}
 }

@@ -38,7 +38,8 @@ type Store struct {
 	client    *minio.Core
 	transport *transport
 	creds     *chain
-	part      int // bytes of a part
+	part      int           // bytes of a part
+	pause     time.Duration // before the second try of a part
 	now       func() time.Time
 	buffers   *buffers
 
@@ -64,7 +65,7 @@ func New(c Config) (*Store, error) {
 	if c.Parallel <= 0 {
 		c.Parallel = defaultParallel
 	}
-	s := &Store{cfg: c, host: "s3.amazonaws.com", creds: &chain{list: sources(c)}, part: partSize, now: time.Now, buffers: newBuffers(maxBuffers)}
+	s := &Store{cfg: c, host: "s3.amazonaws.com", creds: &chain{list: sources(c)}, part: partSize, pause: partPause, now: time.Now, buffers: newBuffers(maxBuffers)}
 	var err error
 	if s.transport, err = newTransport(c.CAFile); err != nil {
 		return nil, err
