@@ -244,7 +244,7 @@ func TestLimitsOfRecords(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newMemory("registry.example/app")
 		c := steps("s", "x", 4).withoutBlobs()
-		c.Put[0].Record.Data = noise(0, maxData + 1)
+		c.Put[0].Record.Data = noise(0, maxData+1)
 		c.Put[1].Record.Name = strings.Repeat("n", maxName+1)
 		c.Put[2].Record.Data = noise(0, maxData)
 		saved := mustSave(t, m, mainScope, c, Options{})

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"larder/internal/registry"
 	"larder/internal/remote"
+	"larder/internal/remote/local"
 	remoteregistry "larder/internal/remote/registry"
 	"larder/internal/testregistry"
 )
@@ -106,5 +108,38 @@ func meet(t *testing.T, writers int, latency time.Duration) {
 	t.Log(latency, c)
 	if c.wrong > 0 || c.found*100 < c.records*99 {
 		t.Error(c)
+	}
+}
+
+// TestDirectoryWritersAtOnce meets in a directory, whose writes are conditional, as decorated as a build has it; then the directory moves.
+func TestDirectoryWritersAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	open := func() remote.Store {
+		s, err := local.New(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped := remote.Wrap(s, remote.Options{})
+		t.Cleanup(func() { wrapped.Close() })
+		return wrapped
+	}
+	var names []string
+	for i := range 16 {
+		names = append(names, fmt.Sprintf("w%d 0x", i))
+	}
+	if err := stock(t.Context(), open(), names...); err != nil {
+		t.Fatal(err)
+	}
+	c := gather(t, open, mainScope, 16, 1, Options{Limits: Limits{Patience: 2 * time.Minute}})
+	if t.Log(c); c.wrong > 0 || c.found != c.records {
+		t.Error(c)
+	}
+	moved := dir + "-moved"
+	if err := os.Rename(dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	dir = moved
+	if _, err := Load(t.Context(), open(), mainScope, Options{}); err != nil {
+		t.Error(err)
 	}
 }
