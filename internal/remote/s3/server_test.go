@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ func startGateway() (err error) {
 	server := exec.Command(bin, "--port", addr, "--access", testKey, "--secret", testSecret, "--region", testRegion, "--keep-alive", "--quiet",
 		"posix", root)
 	server.Stdout, server.Stderr = &log, &log
+	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test binary that times out takes it along
 	if err := server.Start(); err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // Package s3 is a remote.Store in a bucket of Amazon S3 or of a server that speaks its protocol.
 //
-// A blob is the object PREFIX blobs/ sha256/HEX. A document is the object PREFIX manifests/ NAME, and once more
-// PREFIX manifests/ sha256/HEX, so that it is found by its digest. Nothing is stored under a digest that its bytes do not
+// Below the prefix, a blob is the object blobs/sha256/HEX, a document manifests/NAME and, so that it is found by its digest, once
+// more manifests/sha256/HEX. Nothing is stored under a digest that its bytes do not
 // have: small blobs are hashed before they are sent, large ones while their parts are, and the parts become an object only
 // after the last one has proved right. Each request carries the hash of its body, which the server compares.
 //
