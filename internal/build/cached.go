@@ -70,7 +70,7 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 	note := func(msg string) { stream.Begin(msg).Done(nil) }
 	for _, ref := range slices.Concat(c.From, c.To) {
 		for _, n := range ref.Notes {
-			note(n)
+			e.warn("%s: %s", ref.Text, n)
 		}
 	}
 	sources, targets, err := remotes.session(c)
@@ -131,8 +131,9 @@ func (j *job) inline(ctx context.Context, part int, layers []*layer.Blob) (map[s
 		data = data.Clamped(*j.epoch)
 	}
 	b, err := data.Marshal()
-	if err != nil {
-		return nil, err
+	if err != nil { // too much of it: the image is none the worse (DESIGN invariant 7)
+		j.e.warn("the image carries no cache: %v", err)
+		return nil, nil
 	}
 	return map[string]json.RawMessage{inline.Field: b}, nil
 }

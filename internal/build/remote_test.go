@@ -25,7 +25,7 @@ func blobReads(r *testregistry.Registry) (n int, bytes int64) {
 // found to be right, and the catalog comes with one request.
 func TestAnEmptyMachineNeedsAFewRequests(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	image := reg.Ref("app:main")
 	first, res := newMachine(t, reg.Addr).must(request(dir, image))
 	if res.Ran != 4 {
@@ -52,7 +52,7 @@ func TestAnEmptyMachineNeedsAFewRequests(t *testing.T) {
 // TestAChangeInOneStageRunsThatStage is "must show" 3 of issue 3, on empty machines.
 func TestAChangeInOneStageRunsThatStage(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	image := reg.Ref("app:main")
 	newMachine(t, reg.Addr).must(request(dir, image))
 	for _, c := range []struct {
@@ -80,7 +80,7 @@ func TestAChangeInOneStageRunsThatStage(t *testing.T) {
 // TestACopyNeedsNoBaseImage: a file of the last COPY changes, and a line is added that nobody has seen: neither fetches a layer.
 func TestACopyNeedsNoBaseImage(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	files := stages(reg.Ref("busybox"))
+	files := stages(reg.Ref("base"))
 	dir := project(t, files)
 	image := reg.Ref("app:main")
 	newMachine(t, reg.Addr).must(request(dir, image))
@@ -105,7 +105,7 @@ func TestACopyNeedsNoBaseImage(t *testing.T) {
 // TestAFailedBuildIsNotLost: what was made before a step failed is found by the next machine.
 func TestAFailedBuildIsNotLost(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	files := stages(reg.Ref("busybox"))
+	files := stages(reg.Ref("base"))
 	good := files["Dockerfile"]
 	files["Dockerfile"] = strings.Replace(good, "RUN finish all", "RUN fail all", 1)
 	dir := project(t, files)
@@ -124,7 +124,7 @@ func TestAFailedBuildIsNotLost(t *testing.T) {
 // TestScopes: a branch reads its own scope, its base's and the default one, and writes its own only.
 func TestScopes(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	image := reg.Ref("app:main")
 	scoped := func(scope string, from ...string) *Request {
 		r := request(dir, image)
@@ -156,7 +156,7 @@ func TestScopes(t *testing.T) {
 // TestReadOnlyWritesNothing counts what a build with a cache that it may only read sends.
 func TestReadOnlyWritesNothing(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	req := request(dir, reg.Ref("app:main"))
 	req.Outputs = []map[string]string{{"type": "image", "store": "false"}}
 	req.Cache.To = nil
@@ -172,7 +172,7 @@ func TestReadOnlyWritesNothing(t *testing.T) {
 // TestInline: the image carries the records; --cache-from of it spares the next machine the steps, in several stages.
 func TestInline(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	image := reg.Ref("app:latest")
 	inlined := func(from bool) *Request {
 		r := request(dir, image)
@@ -210,7 +210,7 @@ func TestInline(t *testing.T) {
 // TestADirectoryAsCache keeps everything in a directory, which is moved to another machine.
 func TestADirectoryAsCache(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	image := reg.Ref("app:main")
 	where := t.TempDir()
 	with := func(d string) *Request {
@@ -233,7 +233,7 @@ func TestADirectoryAsCache(t *testing.T) {
 // TestAnotherRegistryAsCache keeps the cache apart from the image, and BuildKit's own syntax works.
 func TestAnotherRegistryAsCache(t *testing.T) {
 	reg, other := newRegistry(t, testregistry.Options{}), newRegistry(t, testregistry.Options{})
-	dir := project(t, stages(reg.Ref("busybox")))
+	dir := project(t, stages(reg.Ref("base")))
 	for _, mode := range []string{"max", "min"} {
 		image := reg.Ref("app-" + mode + ":main")
 		with := func(to bool) *Request {

@@ -233,7 +233,7 @@ func (f *fakeRunner) Run(ctx context.Context, step runstep.Step) (*runstep.Resul
 		src := in.Contents()
 		err = tree.Walk(root, func(path string, n *tree.Node) error {
 			fmt.Fprintf(h, "%q %d %o %d %d %q\n", path, n.Kind, n.Mode, n.UID, n.GID, n.Link)
-			if n.Kind != tree.File || strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "lib") {
+			if n.Kind != tree.File {
 				return nil
 			}
 			rc, err := src.Open(ctx, n.Content, n.Size)
@@ -297,7 +297,9 @@ func newRegistry(t testing.TB, opt testregistry.Options) *testregistry.Registry 
 		opt.Dir = t.TempDir()
 	}
 	r := testregistry.StartWith(t, opt)
-	r.PushBase(t, "busybox")
+	if _, err := r.PushLayout(t.Context(), "base", tinyBase(t)); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 

@@ -102,6 +102,9 @@ func keyBytes(flag, name string) ([]byte, error) {
 		}
 		return []byte(v), nil
 	}
+	if strings.Contains(name, "\n") || strings.Contains(name, "-----BEGIN") {
+		return nil, usage("%s: that is a key itself, and others can read command lines; write it to a file, or name the variable that has it with env:VARIABLE", flag)
+	}
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fault.Errorf(fault.Usage, "%s: %w", flag, err)

@@ -247,7 +247,7 @@ func (f *freezer) node(s slot) (*tree.Node, error) {
 			n.Group = f.groups[ino]
 		}
 		return &n, nil
-	case !ino.inBase && len(ino.kids) == 0 && ino.below != nil:
+	case !ino.inBase && len(ino.kids) == 0 && ino.below != nil && !ino.below.Implied:
 		return ino.below.WithMeta(ino.Meta).WithOpaque(s.hidden), nil
 	}
 	entries, err := f.entries(ino)

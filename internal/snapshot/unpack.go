@@ -5,24 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/tree"
 )
 
-// unpack streams a layer's blob into dir, from where it comes from or from the local blobs.
+// unpack streams a layer's blob into dir, from where it comes from or from the local blobs. What arrives damaged is fetched once
+// more: it may have been hurt on its way.
 func (s *Store) unpack(ctx context.Context, b *layer.Blob, dir string) (*tree.Node, error) {
 	fetch := b.Fetch
 	if fetch == nil {
 		fetch = s.localBlob(b)
 	}
-	r, err := fetch(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", b.Desc.Digest, &fetchError{err})
+	for again := b.Fetch != nil; ; again = false {
+		r, err := fetch(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("fetch %s: %w", b.Desc.Digest, &fetchError{err})
+		}
+		root, err := unpackFrom(ctx, r, b, dir)
+		var broken *fetchError
+		if err == nil || !again || ctx.Err() != nil || !errors.As(err, &broken) && !errors.Is(err, layer.ErrBadTar) {
+			return root, err
+		}
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// unpackFrom unpacks a stream and closes it. Where the bytes make no sense, the stream itself tells mostly that they are not those
+// that were asked for, and by whom they were sent: that says more.
+func unpackFrom(ctx context.Context, r io.ReadCloser, b *layer.Blob, dir string) (*tree.Node, error) {
 	defer r.Close()
-	return layer.UnpackBlob(ctx, fetched{r}, b.DiffID, dir)
+	root, err := layer.UnpackBlob(ctx, fetched{r}, b.DiffID, dir)
+	if errors.Is(err, layer.ErrBadTar) {
+		if _, rest := io.Copy(io.Discard, fetched{r}); rest != nil {
+			return nil, rest
+		}
+	}
+	return root, err
 }
 
 func (s *Store) localBlob(b *layer.Blob) func(ctx context.Context) (io.ReadCloser, error) {
