@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"larder/internal/cacheref"
 	"larder/internal/export"
 	"larder/internal/key"
@@ -27,6 +29,16 @@ import (
 	"larder/internal/testregistry"
 	"larder/internal/tree"
 )
+
+// TestMain keeps the machines and registries of these tests in memory where there is room: they are made by the thousand.
+func TestMain(m *testing.M) {
+	const shm = "/dev/shm"
+	var fs unix.Statfs_t
+	if os.Getenv("TMPDIR") == "" && unix.Statfs(shm, &fs) == nil && fs.Bavail*uint64(fs.Bsize) > 1<<30 && unix.Access(shm, unix.W_OK) == nil {
+		os.Setenv("TMPDIR", shm)
+	}
+	os.Exit(m.Run())
+}
 
 // machine is an empty machine: a local root of its own, and a runner without containers.
 type machine struct {

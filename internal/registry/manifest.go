@@ -132,10 +132,12 @@ func (c *Client) fetch(ctx context.Context, ref Ref, get func(call) (*endpoint, 
 			return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
 		}
 		desc, b, err := readManifest(e, resp, ref)
-		if err == nil || errors.Is(err, ErrDamaged) || try == maxTries || ctx.Err() != nil {
+		// What came damaged may have been hurt on its way: it is asked for once more. Other errors are connections that broke
+		// within the answer.
+		if err == nil || errors.Is(err, ErrDamaged) && try > 1 || try == maxTries || ctx.Err() != nil {
 			return desc, b, fail(ctx, "pull", ref, err)
 		}
-		c.cfg.Sleep(backoff(try), ctx.Done()) // the connection broke within the answer
+		c.cfg.Sleep(backoff(try), ctx.Done())
 	}
 }
 

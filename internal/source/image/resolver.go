@@ -163,8 +163,8 @@ func (s *remote) document(ctx context.Context, desc ocispecs.Descriptor, manifes
 	}
 	if manifest {
 		b, err = s.r.opt.Registry.Manifest(ctx, s.ref, desc)
-	} else {
-		b, err = s.config(ctx, desc)
+	} else if b, err = s.config(ctx, desc); errors.Is(err, registry.ErrDamaged) {
+		b, err = s.config(ctx, desc) // it may have been hurt on its way
 	}
 	if err == nil {
 		s.keep(ctx, desc.Digest, b)
