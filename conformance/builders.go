@@ -47,12 +47,23 @@ func (w workdir) dockerfile(c *testCase) string { return filepath.Join(w.context
 type larder struct {
 	path string
 	root string
+	// empty says that the root is one of its own, gone afterwards: all that is left of earlier builds is in the cache directory.
+	empty bool
 }
 
 func (larder) name() string { return "larder" }
 
 func (l larder) build(ctx context.Context, c *testCase, w workdir, dest string) (string, error) {
-	argv := []string{"/bin/sh", "-c", `umask 077; exec "$0" "$@"`, l.path, "build", "--root", l.root, "--progress=plain", "-f", w.dockerfile(c), "-o", "type=oci,dest=" + dest}
+	root := l.root
+	if l.empty {
+		var err error
+		if root, err = os.MkdirTemp(filepath.Dir(l.root), "empty-"); err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(root)
+	}
+	argv := []string{"/bin/sh", "-c", `umask 077; exec "$0" "$@"`, l.path, "build", "--root", root, "--progress=plain", "-f", w.dockerfile(c), "-o", "type=oci,dest=" + dest,
+		"--cache", filepath.Join(w.dir, "cache"), "--cache-strict"}
 	argv = append(argv, w.expandAll(c.args)...)
 	return runClient(ctx, c, w, append(argv, w.contextDir(c)))
 }

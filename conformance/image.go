@@ -55,6 +55,30 @@ func readImages(path string) ([]*image, error) {
 	return images, err
 }
 
+// differ tells whether two layouts name different images.
+func differ(a, b string) (bool, error) {
+	var digests [2]string
+	for i, path := range []string{a, b} {
+		l, err := openLayout(path)
+		if err != nil {
+			return false, err
+		}
+		defer l.f.Close()
+		var index ocispecs.Index
+		r, ok := l.files["index.json"]
+		if !ok {
+			return false, errors.New("no index.json")
+		}
+		if err := json.NewDecoder(r).Decode(&index); err != nil {
+			return false, fmt.Errorf("index.json: %w", err)
+		}
+		for _, m := range index.Manifests {
+			digests[i] += m.Digest.String() + " "
+		}
+	}
+	return digests[0] != digests[1], nil
+}
+
 func openLayout(path string) (*layout, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -99,13 +99,14 @@ func compare(ctx context.Context, o options, out io.Writer) (ok bool, err error)
 	}
 	defer d.stop()
 	reference := buildkit{label: "BuildKit", buildctl: filepath.Join(o.buildkit, "buildctl"), addr: d.addr}
-	var subject builder
+	var subject, empty builder
 	if o.larder == "" {
 		o.once = true
 		for _, c := range cases {
 			c.bug = ""
 		}
 		subject = buildkit{label: "BuildKit again", buildctl: reference.buildctl, addr: d.addr, noCache: true}
+		empty = subject
 	} else {
 		path, err := filepath.Abs(o.larder)
 		if err != nil {
@@ -114,9 +115,12 @@ func compare(ctx context.Context, o options, out io.Writer) (ok bool, err error)
 		if _, err := os.Stat(path); err != nil {
 			return false, fmt.Errorf("%w (make build makes it; -larder names another)", err)
 		}
-		subject = larder{path: path, root: filepath.Join(o.work, "larder")}
+		l := larder{path: path, root: filepath.Join(o.work, "larder")}
+		subject = l
+		l.empty = true
+		empty = l
 	}
-	r := runner{o: o, out: out, registry: addr, reference: reference, subject: subject}
+	r := runner{o: o, out: out, registry: addr, reference: reference, subject: subject, empty: empty}
 	if ok, err = r.run(ctx, cases); err != nil {
 		return false, err
 	}

@@ -44,6 +44,7 @@ type testCase struct {
 	skipIssue  int
 	bug        string
 	attributes bool // found: images differ in user attributes alone, which is BuildKit's fault
+	anew       bool // an empty machine with the remote cache made another image, if only in its times
 	setup      []directive
 	files      []txtar.File
 }

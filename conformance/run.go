@@ -17,6 +17,7 @@ type runner struct {
 	o                  options
 	registry           string
 	reference, subject builder
+	empty              builder // the subject with nothing but the registry
 
 	mu  sync.Mutex
 	out io.Writer
@@ -26,7 +27,7 @@ type runner struct {
 // shown but not counted.
 func (r *runner) run(ctx context.Context, cases []*testCase) (bool, error) {
 	var counted, passed, waiting, early int
-	var failed, attributes []string
+	var failed, attributes, anew []string
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, r.o.jobs))
 	for _, c := range cases {
@@ -58,6 +59,9 @@ func (r *runner) run(ctx context.Context, cases []*testCase) (bool, error) {
 			if c.attributes {
 				attributes = append(attributes, c.name)
 			}
+			if c.anew {
+				anew = append(anew, c.name)
+			}
 			r.print(c, diffs)
 			return nil
 		})
@@ -74,6 +78,9 @@ func (r *runner) run(ctx context.Context, cases []*testCase) (bool, error) {
 	}
 	if len(attributes) > 0 {
 		fmt.Fprintf(r.out, "user attributes that BuildKit loses and larder keeps: %s\n", strings.Join(attributes, " "))
+	}
+	if len(anew) > 0 {
+		fmt.Fprintf(r.out, "not the very same image, times and all, on an empty machine: %s\n", strings.Join(anew, " "))
 	}
 	if len(failed) > 0 {
 		fmt.Fprintf(r.out, "different: %s\n", strings.Join(failed, " "))
@@ -94,8 +101,8 @@ func (r *runner) print(c *testCase, diffs []string) {
 	}
 }
 
-// compare builds the case with both builders, and once more with the subject, whose cache must not change the result. What
-// it returns as an error is the comparison's own trouble.
+// compare builds the case with both builders, and twice more with the subject, whose caches, the local one and the remote one, must
+// not change the result. What it returns as an error is the comparison's own trouble.
 func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 	w := workdir{dir: filepath.Join(r.o.work, "cases", c.name), registry: r.registry}
 	if err := w.prepare(c); err != nil {
@@ -139,6 +146,16 @@ func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 		}
 		again.images(got, warm)
 		problems = again.diffs
+		remote, err := build(r.empty, "remote.tar")
+		if err != nil {
+			return problems, err
+		}
+		fresh := &comparison{want: "first build", got: "build on an empty machine"}
+		fresh.images(got, remote)
+		problems = append(problems, fresh.diffs...)
+		if c.anew, err = differ(filepath.Join(w.dir, "subject.tar"), filepath.Join(w.dir, "remote.tar")); err != nil {
+			return problems, err
+		}
 	}
 	return append(judge(c, diffs.diffs), problems...), nil
 }
