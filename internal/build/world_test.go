@@ -203,6 +203,7 @@ func reference(t testing.TB, dir, image string, registries ...string) string {
 type fakeRunner struct {
 	layers *snapshot.Store
 	delay  time.Duration
+	salt   string // another one makes something else of every step
 
 	mu  sync.Mutex
 	ran []string
@@ -231,7 +232,7 @@ func (f *fakeRunner) Run(ctx context.Context, step runstep.Step) (*runstep.Resul
 		return nil, context.Cause(ctx)
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, args)
+	fmt.Fprintln(h, args, f.salt)
 	for _, in := range step.Inputs {
 		for _, l := range in.Layers() {
 			if _, err := f.layers.Dir(ctx, l); err != nil {
