@@ -32,6 +32,11 @@ peers: ## build the builders that larder is compared with
 	mkdir -p $(PEERS)
 	cd bench/peers && $(GO) build -o $(PEERS)/ $(BUILDKIT)/buildkitd $(BUILDKIT)/buildctl
 
+.PHONY: s3server
+s3server: ## build the S3 server that tests use
+	mkdir -p $(PEERS)
+	cd internal/remote/s3/peer && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(PEERS)/ github.com/versity/versitygw/cmd/versitygw
+
 .PHONY: demo
 demo: deps build ## build, edit, rebuild and push a real project, and read it back with skopeo
 	$(GO) run ./hack/bases debian golang
@@ -39,7 +44,7 @@ demo: deps build ## build, edit, rebuild and push a real project, and read it ba
 	demo/run.sh
 
 .PHONY: test
-test: bases build ## run all tests, with short parts of soak and fuzzing; none may be skipped without leave
+test: bases build s3server ## run all tests, with short parts of soak and fuzzing; none may be skipped without leave
 	set -o pipefail; $(TEST) -json ./... | $(GO) run ./hack/testgate -allow .ci/allowed-skips
 
 .PHONY: race
@@ -56,7 +61,7 @@ bench: bases build peers ## larder and BuildKit in turn: times, memory, traffic 
 	bin/bench -peers $(PEERS) $(BENCHFLAGS)
 
 .PHONY: soak
-soak: bases build peers ## what is too long for make test: kills, concurrent builds, long property tests
+soak: bases build peers s3server ## what is too long for make test: kills, concurrent builds, long property tests
 	LARDER_SOAK=1 $(GO) test -timeout 3h -count 1 -v -run Soak $(TESTFLAGS) ./...
 
 .PHONY: fuzz

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make demo: builds the project in demo/notes with larder, edits a line, builds again, pushes, and lets skopeo read
-# the image. It works on a copy, with a local root and a registry of its own, and leaves nothing behind.
+# make demo: builds the project in demo/notes with larder, edits a line, builds again, and once more on an empty machine that has only
+# the registry, and lets skopeo read the image. It works on a copy, with a local root and a registry of its own, and leaves nothing behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,11 +48,13 @@ build() { # what happened, then flags
 	report+=$(printf '%7d.%02d s  %s' $(((end - start) / 1000000000)) $(((end - start) / 10000000 % 100)) "$what")$'\n'
 }
 
-build 'First build, nothing local: pulls the base image, downloads modules, compiles, tests'
-build 'Again, nothing changed: no step runs'
+remote=(--push --cache "${image%:*}")
+build 'First build, nothing anywhere: pulls the base image, downloads modules, compiles, tests; pushes image and cache' "${remote[@]}"
+build 'Again, nothing changed: no step runs, nothing is sent' "${remote[@]}"
 sed -i 's/Hello from the first build/Hello from the second build/' "$work/notes/main.go"
-build 'One line of main.go changed: only the steps that see it run, with warm caches'
-build 'Push to the registry: no step runs, only layers travel' --push
+build 'One line of main.go changed: only the steps that see it run, with warm caches' "${remote[@]}"
+rm -rf "$work/root"
+build 'The same on an empty machine, which has only the registry: no step runs, no layer is fetched' "${remote[@]}"
 
 say "Read back with skopeo: $image"
 skopeo inspect --tls-verify=false --format '{{.Digest}}  {{len .Layers}} layers  {{.Os}}/{{.Architecture}}' "docker://$image"

@@ -41,7 +41,7 @@ func TestSoakTokens(t *testing.T) {
 			env := s.signIn(t, "joe", "s3cret-of-joe", s.registry.Addr, p.Addr)
 			root := filepath.Join(s.work, "root")
 			start := time.Now()
-			s.larder(t, env, root, "-t", p.Addr+"/app:v1", "--push")
+			s.larder(t, env, root, "-t", p.Addr+"/app:v1", "--push", "--cache", p.Addr+"/app", "--cache-strict")
 			took := time.Since(start)
 			nothingLeft(t, root, root)
 			counts := g.Counts()

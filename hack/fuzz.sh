@@ -7,5 +7,5 @@ grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' cmd internal conforma
 	while IFS=: read -r file match; do
 		name=${match#func }
 		echo "== $name in $(dirname "$file")"
-		go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "./$(dirname "$file")" </dev/null || exit 1
+		go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 1s "./$(dirname "$file")" </dev/null || exit 1
 	done
