@@ -46,7 +46,7 @@ func TestSoakTokens(t *testing.T) {
 			nothingLeft(t, root, root)
 			counts := g.Counts()
 			t.Logf("%s, %+v, %+v", took, counts, p.Traffic())
-			if took < steps*step+lifetime {
+			if took < steps*step { // uploads go on meanwhile
 				t.Errorf("the build took %s only", took)
 			}
 			if counts.Tokens < 3 || counts.Denied != 0 || unsaid && counts.Expired == 0 {

@@ -57,6 +57,20 @@ func (c *Cache) scopes() []string {
 	return out
 }
 
+// form is how layers are packed that no image carries: fast, unless --cache-to says otherwise.
+func (c *Cache) form() layer.ExportOptions {
+	opt := layer.ExportOptions{Compression: layer.Zstd}
+	for _, ref := range c.To {
+		if ref.Compression != nil {
+			opt.Compression = *ref.Compression
+		}
+		if ref.Level != nil {
+			opt.Level = ref.Level
+		}
+	}
+	return opt
+}
+
 // session begins a build's use of its remote caches.
 func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stream *progress.Stream) (*cache.Session, error) {
 	c := &r.Cache
@@ -70,15 +84,20 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 	note := func(msg string) { stream.Begin(msg).Done(nil) }
 	for _, ref := range slices.Concat(c.From, c.To) {
 		for _, n := range ref.Notes {
-			e.warn("%s: %s", ref.Text, n)
+			e.warn("%s", n)
 		}
 	}
 	sources, targets, err := remotes.session(c)
 	if err != nil {
 		return nil, err
 	}
+	if len(targets) > 0 && c.Keys.ID() != "" && len(c.Keys.Sign) == 0 {
+		note("nothing is written to the cache: --cache-verify-key asks for signatures, and without --cache-sign-key there would be none")
+		targets = nil
+	}
 	return cache.Open(ctx, cache.Config{
 		Records: e.records, Layers: e.layers, Blobs: e.blobs, Sources: sources, Targets: targets,
+		Kept: c.form(), Distrust: c.Verify || r.NoCache,
 		Warn: func(msg string) { e.warn("%s", msg) }, Note: note,
 	}), nil
 }
@@ -115,7 +134,7 @@ func (j *job) inline(ctx context.Context, part int, layers []*layer.Blob) (map[s
 	if !j.req.Cache.Inline {
 		return nil, nil
 	}
-	data := &inline.Data{Records: j.session.Records(ctx), Layers: map[key.Digest][]catalog.Blob{}}
+	data := &inline.Data{Layers: map[key.Digest][]catalog.Blob{}}
 	for i, l := range j.parts[part].State.Layers() {
 		if l.Blob != nil {
 			continue
@@ -127,6 +146,7 @@ func (j *job) inline(ctx context.Context, part int, layers []*layer.Blob) (map[s
 		b := layers[i]
 		data.Layers[l.Identity] = []catalog.Blob{{Key: k, Desc: ocispecs.Descriptor{MediaType: b.Desc.MediaType, Digest: b.Desc.Digest, Size: b.Desc.Size}, DiffID: b.DiffID}}
 	}
+	data.Records = j.session.Records(ctx, func(id key.Digest) bool { return len(data.Layers[id]) > 0 })
 	if j.epoch != nil {
 		data = data.Clamped(*j.epoch)
 	}

@@ -29,7 +29,7 @@ type Remotes struct {
 	policy remote.Policy
 	seen   *catalog.Seen
 
-	stores map[string]remote.Store
+	stores map[string]remote.Store // by all that their references say but for the tag
 	close  []func() error
 }
 
@@ -65,6 +65,10 @@ func (r *Remotes) Options(keys *catalog.Keys) catalog.Options {
 
 // Open opens the store that a reference names.
 func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
+	id := fmt.Sprintf("%q %q %q %t %q %q", ref.Type, ref.Repository.Host, ref.Repository.Repo, ref.Insecure, ref.Dir, ref.Attrs)
+	if have := r.stores[id]; have != nil {
+		return have, nil
+	}
 	var store remote.Store
 	var err error
 	switch ref.Type {
@@ -88,11 +92,8 @@ func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if have := r.stores[store.Name()]; have != nil {
-		return have, store.Close()
-	}
 	store = remote.Wrap(store, remote.Options{Policy: r.policy})
-	r.stores[store.Name()] = store
+	r.stores[id] = store
 	r.close = append(r.close, store.Close)
 	return store, nil
 }
@@ -137,7 +138,9 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 			continue
 		}
 		for _, scope := range c.scopes() {
-			add(source(store, catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)}))
+			src := source(store, catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)})
+			src.Everyone = scope == DefaultScope
+			add(src)
 		}
 	}
 	for _, ref := range c.To {

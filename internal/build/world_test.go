@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -53,7 +54,11 @@ type machine struct {
 func newMachine(t testing.TB, registries ...string) *machine {
 	t.Helper()
 	m := &machine{t: t}
-	e, err := Open(t.Context(), Config{Root: t.TempDir(), InsecureRegistries: registries, Warnings: m, Patience: hasty()})
+	root, err := os.MkdirTemp("", "machine-") // gone with the machine: some tests make thousands
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Open(t.Context(), Config{Root: root, InsecureRegistries: registries, Warnings: m, Patience: hasty()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +85,10 @@ func hasty() Patience {
 
 func (m *machine) close() {
 	if m.engine != nil {
-		if err := m.engine.Close(); err != nil {
+		if err := errors.Join(m.engine.Close(), os.RemoveAll(m.engine.Root())); err != nil {
 			m.t.Error(err)
 		}
-		m.engine = nil
+		m.engine, m.runner.layers = nil, nil
 	}
 }
 

@@ -21,7 +21,7 @@ const maxTree = 1 << 30
 // a catalog counts only where that catalog is read today: what an untrusted job found is not believed by others on its machine.
 func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) {
 	local, ok := s.cfg.Records.Get(k)
-	if ok && local.From == "" {
+	if ok && (local.From == "" || local.From == s.mark) {
 		return local, true
 	}
 	s.mu.Lock()
@@ -33,8 +33,9 @@ func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) 
 	for _, src := range s.cfg.Sources {
 		reader := src.get(ctx)
 		if reader == nil {
-			if ok && local.From == src.ID && ctx.Err() == nil {
-				return local, true // its catalog cannot be read today, but this was in it
+			if ok && local.From == src.ID && ctx.Err() == nil && src.silent {
+				s.rely(local)
+				return local, true // its store does not answer today, but this was in it
 			}
 			continue
 		}
@@ -44,7 +45,7 @@ func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) 
 		}
 		rec := *e.Record
 		rec.From = src.ID
-		s.promise(&rec)
+		s.rely(&rec)
 		if !ok || local.From != src.ID || local.Digest() != rec.Digest() {
 			if _, err := s.cfg.Records.Replace(&rec); err != nil {
 				s.warn(fmt.Sprintf("remember a record of %s: %v", src.Label, err))
@@ -55,10 +56,12 @@ func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) 
 	return nil, false
 }
 
-// promise notes the layers that a remote record names: they count as there until somebody wants their bytes.
-func (s *Session) promise(rec *record.Record) {
+// rely notes what a remote record says: the layers that it names count as there until somebody wants their bytes. A claim that
+// cannot be compared with anything makes the build rest on its catalog.
+func (s *Session) rely(rec *record.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.tainted = s.tainted || len(rec.Data) > 0 || isTree(rec)
 	for _, o := range rec.Outputs {
 		for _, ref := range o.Layers {
 			if ref.Pinned {
@@ -70,17 +73,30 @@ func (s *Session) promise(rec *record.Record) {
 
 // Put keeps a record unless there is one that is believed, and gives the one that counts.
 func (s *Session) Put(_ context.Context, r *record.Record) (*record.Record, error) {
+	r = s.stamped(r)
 	first, err := s.cfg.Records.Put(r)
-	if err == nil && first.From != "" {
+	if err == nil && first.From != "" && first.From != r.From {
 		return s.cfg.Records.Replace(r) // Get did not believe it, or it was no use
 	}
 	return first, err
 }
 
+// stamped marks a record that rests on a catalog's word.
+func (s *Session) stamped(r *record.Record) *record.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.tainted {
+		return r
+	}
+	c := *r
+	c.From = s.mark
+	return &c
+}
+
 // Replace keeps a record whatever is there, here and, when the build is saved, in the catalogs.
 func (s *Session) Replace(ctx context.Context, r *record.Record) (*record.Record, error) {
 	s.supersede(ctx, r.Key)
-	return s.cfg.Records.Replace(r)
+	return s.cfg.Records.Replace(s.stamped(r))
 }
 
 // Delete forgets a record that is no use; the one that is made in its stead replaces it in the catalogs.

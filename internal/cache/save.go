@@ -222,7 +222,7 @@ func (s *Session) has(ctx context.Context, src *Source, rec *record.Record, copi
 // the record.
 func (s *Session) elsewhere(ctx context.Context, t *Target, rec *record.Record, copies map[key.Digest][]catalog.Blob) bool {
 	for _, src := range s.cfg.Sources {
-		if src != t.Own && src.Store.Name() == t.Own.Store.Name() && s.has(ctx, src, rec, copies) {
+		if src != t.Own && src.Everyone && src.Store.Name() == t.Own.Store.Name() && s.has(ctx, src, rec, copies) {
 			return true
 		}
 	}
@@ -242,9 +242,10 @@ func (s *Session) complete(ctx context.Context, t *Target, u *use, copies map[ke
 	return true
 }
 
-// Records lists the records of this build and those that belong to them, sorted by their keys: what an image can carry. Those that
-// only name trees are not among them.
-func (s *Session) Records(ctx context.Context) []*record.Record {
+// Records lists the records of this build, sorted by their keys, for an image to carry; holds tells what layers the image has. What
+// helped on the way to a record goes along for those of the image's own layers: what there is in other stages is not told to
+// those who get the image. Records that only name trees stay.
+func (s *Session) Records(ctx context.Context, holds func(identity key.Digest) bool) []*record.Record {
 	var out []*record.Record
 	seen := map[key.Digest]bool{}
 	add := func(r *record.Record) {
@@ -256,14 +257,19 @@ func (s *Session) Records(ctx context.Context) []*record.Record {
 		}
 	}
 	for _, u := range s.uses() {
+		if u.layers == nil {
+			continue // it only helped
+		}
 		add(u.rec)
+		if !slices.ContainsFunc(u.layers, func(l *layer.Layer) bool { return holds(l.Identity) }) {
+			continue
+		}
 		for _, k := range u.rec.With {
 			if rec, ok := s.Get(ctx, k); ok {
 				add(rec)
 			}
 		}
 	}
-	out = slices.DeleteFunc(out, func(r *record.Record) bool { return isTree(r) })
 	slices.SortFunc(out, func(a, b *record.Record) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	return out
 }

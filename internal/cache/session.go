@@ -30,11 +30,14 @@ type Source struct {
 	Store remote.Store
 	// Load reads the catalog. An error that wraps catalog.ErrAbsent says that there is none, or none that counts.
 	Load func(ctx context.Context) (catalog.Reader, error)
+	// Everyone says that whoever reads a catalog of this store reads this one too: what it has need not be saved elsewhere.
+	Everyone bool
 	// Holds lists blobs that the store has whether or not a catalog names them. Load may set it.
 	Holds []digest.Digest
 
 	loaded chan struct{}
 	reader catalog.Reader // nil where there is none; after loaded
+	silent bool           // there may be one, but its store does not answer; after loaded
 }
 
 // Target is a catalog that a build writes.
@@ -57,6 +60,10 @@ type Config struct {
 
 	Sources []*Source // in the order in which they are asked
 	Targets []*Target
+	// Kept is the form of layers that no image of this build carries.
+	Kept layer.ExportOptions
+	// Distrust packs the layers that are here anew, instead of taking a catalog's word for what their blobs are.
+	Distrust bool
 	// Warn is told of what was lost without failing the build, Note of what is good to know. Both may be nil.
 	Warn, Note func(msg string)
 }
@@ -65,6 +72,7 @@ type Config struct {
 // safe for concurrent use.
 type Session struct {
 	cfg  Config
+	mark string    // From of records that rest on the sources' word, see tainted
 	own  []*Source // of the targets, where they are not among the sources
 	ctx  context.Context
 	stop context.CancelFunc
@@ -85,6 +93,10 @@ type Session struct {
 	sent      Sent
 	errs      []error
 	warned    map[string]bool
+	down      map[string]bool // stores that will not answer any more
+	// tainted says that this build rests on what catalogs say and nobody can check: what is at a place of a state, what an
+	// operation sees of a base image. What it makes of that is not everybody's on this machine.
+	tainted bool
 }
 
 // use is a record that this build used, with what it names.
@@ -106,8 +118,14 @@ func Open(ctx context.Context, cfg Config) *Session {
 		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[key.Digest]key.Digest{}, forgotten: map[key.Digest]bool{},
 		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, gone: map[digest.Digest]bool{},
 		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*treeBlob{},
-		warned: map[string]bool{},
+		warned: map[string]bool{}, down: map[string]bool{},
 	}
+	// Only builds that read the same catalogs believe what rests on them.
+	h := key.New("larder.session.v1")
+	for _, src := range cfg.Sources {
+		h.Str(src.ID)
+	}
+	s.mark = "session " + h.Sum().String()
 	s.ctx, s.stop = context.WithCancel(ctx)
 	all := map[*Source]bool{}
 	for _, src := range cfg.Sources {
@@ -140,7 +158,8 @@ func (s *Session) load(src *Source) {
 	case errors.Is(err, catalog.ErrAbsent):
 		s.warn(fmt.Sprintf("%s is not used: %v", src.Label, err))
 	default:
-		s.fail(src.Store, fmt.Errorf("%s cannot be read, the build goes on without it: %w", src.Label, err))
+		src.silent = true
+		s.fail(src.Store, fmt.Errorf("%s cannot be read: %w", src.Label, err))
 	}
 }
 
@@ -205,10 +224,11 @@ func (s *Session) fail(store remote.Store, err error) {
 	s.mu.Lock()
 	first := !s.warned[store.Name()]
 	s.warned[store.Name()] = true
+	s.down[store.Name()] = s.down[store.Name()] || errors.Is(err, remote.ErrDown)
 	s.errs = append(s.errs, err)
 	s.mu.Unlock()
 	if first {
-		s.warn(err.Error())
+		s.warn(err.Error() + "; the build goes on without it")
 	}
 }
 

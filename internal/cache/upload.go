@@ -53,9 +53,6 @@ func (s *Session) SetExports(list []layer.ExportOptions) {
 	s.exports = list
 }
 
-// kept is how layers are packed that no image of this build carries.
-var kept = layer.ExportOptions{Compression: layer.Zstd}
-
 // Used notes that the build uses a record: its last use counts in the catalogs, and where they do not have it, it is saved, with
 // the layers that it names.
 func (s *Session) Used(rec *record.Record, layers []*layer.Layer, result bool) {
@@ -105,7 +102,7 @@ func (s *Session) keep(l *layer.Layer, result bool) {
 		})
 		return
 	}
-	s.publish(l, kept, result)
+	s.publish(l, s.cfg.Kept, result)
 }
 
 // publish packs a layer and brings the blob to the targets, in the background and once.
@@ -144,7 +141,10 @@ func (s *Session) begin(k, identity key.Digest, result bool, find func(*publicat
 
 // pack finds the blob of a layer in a catalog, or makes it.
 func (s *Session) pack(p *publication, l *layer.Layer, opt layer.ExportOptions) {
-	for _, src := range s.known(s.ctx) {
+	for _, src := range s.readers(s.ctx) {
+		if s.cfg.Distrust && s.Has(l.Identity) {
+			break
+		}
 		for _, b := range s.copies(s.ctx, src, l.Identity) {
 			if b.Key != p.key {
 				continue
@@ -181,11 +181,11 @@ func (s *Session) spread(p *publication, result bool) {
 	}
 }
 
-// isDown tells whether a store has failed already: there is no use in waiting for it again.
+// isDown tells whether a store has used up all patience: there is no use in waiting for it again.
 func (s *Session) isDown(store remote.Store) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.warned[store.Name()]
+	return s.down[store.Name()]
 }
 
 func (s *Session) put(t *Target, up remote.Upload) error {

@@ -148,6 +148,9 @@ func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, ar
 	if err := refuseUnready(cmd); err != nil {
 		return err
 	}
+	if err := f.remote.check(cmd.Flags()); err != nil {
+		return err
+	}
 	dir, err := contextDir(arg)
 	if err != nil {
 		return err

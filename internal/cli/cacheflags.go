@@ -4,7 +4,10 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -34,6 +37,35 @@ func (f *cacheFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.strict, "cache-strict", false, "Fail where a remote cache cannot be read or written, instead of a warning")
 	fl.BoolVar(&f.verify, "cache-verify", false, "Run steps again that the cache has, compare file by file, and fail where they differ")
 	fl.StringArrayVar(&f.refresh, "refresh", nil, "Run steps again whose results are older than this, such as 7d; STAGE=7d for one stage")
+}
+
+// mustSay are flags that are never empty on purpose: a variable was unset, and what they were to protect would not be.
+var mustSay = []string{"cache-scope", "cache-scope-from", "cache-sign-key", "cache-verify-key"}
+
+// check finds values that would quietly do the opposite of what they are for.
+func (f *cacheFlags) check(flags *pflag.FlagSet) error {
+	for _, name := range mustSay {
+		variable := "LARDER_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		if v, ok := lookupEnv(variable); ok && v == "" && (!flags.Changed(name) || flags.Lookup(name).Value.String() == "") {
+			return usage("%s is empty: is a variable unset? Unset it too, or give it a value", variable)
+		}
+		if !flags.Changed(name) {
+			continue
+		}
+		values := []string{flags.Lookup(name).Value.String()}
+		if list, ok := flags.Lookup(name).Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		if slices.Contains(values, "") {
+			return usage("--%s is empty: is a variable unset?", name)
+		}
+	}
+	for _, scope := range append([]string{f.scope}, f.scopesFrom...) {
+		if strings.HasPrefix(scope, "tag:") || len(scope) > 200 || strings.ContainsFunc(scope, unicode.IsControl) || !utf8.ValidString(scope) {
+			return usage("--cache-scope %.200q: a name such as that of a branch is expected, of at most 200 bytes, without control characters and not beginning with tag:", scope)
+		}
+	}
+	return nil
 }
 
 // request reads the flags.

@@ -2,8 +2,10 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -40,8 +42,11 @@ func (s *dirSource) Open(_ context.Context, d key.Digest, size int64) (io.ReadCl
 	}
 	rel := joinRel(p.dir, p.name)
 	fd, err := openBeneath(int(s.top.Fd()), rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil, fmt.Errorf("open %s: %v: %w", joinRel(s.dir, rel), err, ErrNoContent)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", joinRel(s.dir, rel), err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != size {
@@ -51,13 +56,26 @@ func (s *dirSource) Open(_ context.Context, d key.Digest, size int64) (io.ReadCl
 	return os.NewFile(uintptr(fd), joinRel(s.dir, rel)), nil
 }
 
+// Close gives up the directory before the collector of garbage would; nobody may open anything afterwards.
+func (s *dirSource) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.top == nil {
+		return nil
+	}
+	return s.top.Close()
+}
+
 func (s *dirSource) find(d key.Digest) (place, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.paths == nil {
 		top, err := os.OpenFile(s.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
-			return place{}, false, fmt.Errorf("%w: %w", err, ErrNoContent)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w: %w", err, ErrNoContent)
+			}
+			return place{}, false, err
 		}
 		paths := map[key.Digest]place{}
 		if err := indexContents(paths, "", s.root); err != nil {

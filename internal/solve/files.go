@@ -191,7 +191,9 @@ func (s *Solver) fileLayer(exact key.Digest, op *pb.FileOp, ref record.Layer, fo
 	return layer.Lazy(ref.Identity, false, contents, func(ctx context.Context) (*tree.Node, error) {
 		root, err := s.opt.Records.Tree(ctx, ref.Tree)
 		if err == nil {
-			return root, nil
+			if id, err := root.Identity(); err == nil && id == ref.Identity {
+				return root, nil
+			}
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -220,7 +222,11 @@ func (s *Solver) recallFiles(ctx context.Context, rec *record.Record, j job, op 
 			if err != nil {
 				return nil, err
 			}
-			return made(res, output, n, ref)
+			l, err := made(res, output, n, ref)
+			if err != nil { // the vertex goes back, see rewind.go, and must not find the record again
+				err = errors.Join(err, s.opt.Records.Delete(ctx, rec.Key))
+			}
+			return l, err
 		}), nil
 	})
 }

@@ -147,15 +147,15 @@ func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
 	return r.res, nil
 }
 
-// made picks a layer of what a file operation made. That it is another than was recorded would mean that the exact key left
-// something out.
+// made picks a layer of what a file operation made. That it is another than was recorded means that the record is wrong: it came from
+// somebody who is not to be believed, or whose larder counts otherwise.
 func made(res *fileop.Result, output, n int, ref record.Layer) (*layer.Layer, error) {
 	if output >= len(res.Outputs) || n >= len(res.Outputs[output].Layers) {
-		return nil, errGone
+		return nil, &layer.GoneError{Identity: ref.Identity, Err: errors.New("its record names outputs that the operation does not have")}
 	}
 	l := res.Outputs[output].Layers[n]
 	if l.Identity != ref.Identity {
-		return nil, fmt.Errorf("a file operation gave layer %s, its record says %s", l.Identity, ref.Identity)
+		return nil, &layer.GoneError{Identity: ref.Identity, Err: fmt.Errorf("the operation that is said to make it makes %s", l.Identity)}
 	}
 	return l, nil
 }
