@@ -27,7 +27,7 @@ var writing = []string{"mode", "ignore-error", "compression", "compression-level
 var noEffect = map[string]map[string]string{
 	Local: {"reset": "blobs that no document names go away by themselves, and larder cache prune removes more"},
 	S3: {
-		"touch_refresh":           "objects are not touched; larder cache prune removes what was not used for long",
+		"touch_refresh":           "larder touches what a catalog names once it is 24 hours old, so that a rule of the bucket may expire the rest",
 		"upload_parallelism":      "larder chooses how much it sends at once",
 		"retry_mode":              "larder has its own rules for trying again",
 		"retry_max_attempts":      "larder has its own rules for trying again",
