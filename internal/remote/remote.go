@@ -81,7 +81,7 @@ type Upload struct {
 // reader fails when the ctx that it was opened with ends.
 type Store interface {
 	// Name says where the store is, for messages, signatures and origins: "registry.example/app" (what layer.Blob's
-	// Origin calls a repository), "local:/absolute/dir", "s3://bucket/prefix".
+	// Origin calls a repository), "local:/absolute/dir", "s3://bucket/prefix", "s3://minio.example:9000/bucket/prefix".
 	Name() string
 
 	// Manifest reads the document of a name; ErrNotFound where there is none. name is a tag, or the digest of a document

@@ -183,6 +183,18 @@ func endpointURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// server names an endpoint by its host and port, in one way however it is written; Amazon's own have no name.
+func server(u *url.URL) string {
+	host, port := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port()
+	if strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn") {
+		return ""
+	}
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(host, port) + "/"
+}
+
 // hostHasNoNames tells an endpoint that cannot have a host name for each bucket: an address, or a name without a domain.
 func hostHasNoNames(endpoint string) bool {
 	u, err := endpointURL(endpoint)

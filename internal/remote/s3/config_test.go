@@ -55,6 +55,28 @@ func TestFromAttrs(t *testing.T) {
 	}
 }
 
+// TestName: names tell stores apart, and one store has one name.
+func TestName(t *testing.T) {
+	for _, c := range []struct{ endpoint, prefix, want string }{
+		{"", "", "s3://bkt"},
+		{"", "team/", "s3://bkt/team"},
+		{"https://s3.eu-west-1.amazonaws.com", "team/", "s3://bkt/team"},
+		{"https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com/", "", "s3://bkt"},
+		{"http://minio", "", "s3://minio:80/bkt"},
+		{"https://minio.example", "team/", "s3://minio.example:443/bkt/team"},
+		{"https://MinIO.example:443/", "team/", "s3://minio.example:443/bkt/team"},
+		{"http://minio.example:443", "", "s3://minio.example:443/bkt"},
+		{"http://127.0.0.1:9001", "", "s3://127.0.0.1:9001/bkt"},
+		{"http://[::1]:9001", "", "s3://[::1]:9001/bkt"},
+		{"https://amazonaws.com.example", "", "s3://amazonaws.com.example:443/bkt"},
+	} {
+		s := open(t, Config{Bucket: "bkt", Region: "eu-west-1", Endpoint: c.endpoint, Prefix: c.prefix, AccessKey: "key", SecretKey: "hunter2"})
+		if got := s.Name(); got != c.want {
+			t.Errorf("%s %s: %s instead of %s", c.endpoint, c.prefix, got, c.want)
+		}
+	}
+}
+
 func TestWrongAttrs(t *testing.T) {
 	const secret = "hunter2"
 	for _, c := range []struct {

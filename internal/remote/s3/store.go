@@ -35,6 +35,7 @@ const attempts = 1
 type Store struct {
 	cfg       Config
 	host      string // for messages
+	server    string // "host:port/" where it is not Amazon's
 	client    *minio.Core
 	transport *transport
 	creds     *chain
@@ -79,6 +80,7 @@ func New(c Config) (*Store, error) {
 			return nil, fault.New(fault.Usage, err)
 		}
 		s.host, opts.Secure, opts.BucketLookup = u.Host, u.Scheme == "https", minio.BucketLookupDNS
+		s.server = server(u)
 	}
 	if c.PathStyle {
 		opts.BucketLookup = minio.BucketLookupPath
@@ -89,9 +91,10 @@ func New(c Config) (*Store, error) {
 	return s, nil
 }
 
-// Name gives "s3://bucket/prefix".
+// Name gives "s3://bucket/prefix" for Amazon's own servers, whose buckets have one name for all, and "s3://host:port/bucket/prefix"
+// for others. The port is always there: no bucket's name has a colon.
 func (s *Store) Name() string {
-	return strings.TrimRight("s3://"+s.cfg.Bucket+"/"+s.cfg.Prefix, "/")
+	return strings.TrimRight("s3://"+s.server+s.cfg.Bucket+"/"+s.cfg.Prefix, "/")
 }
 
 // Close gives up idle connections.

@@ -50,7 +50,7 @@ func noise(seed uint64, n int) []byte {
 
 func TestBlobs(t *testing.T) {
 	s := open(t, bucket(t))
-	if got, want := s.Name(), "s3://"+s.cfg.Bucket+"/team"; got != want {
+	if got, want := s.Name(), "s3://"+s.host+"/"+s.cfg.Bucket+"/team"; got != want {
 		t.Errorf("name %s, want %s", got, want)
 	}
 	for _, n := range []int{0, 1, 100_000, partSize, partSize + 1, 3*partSize - 7} {
