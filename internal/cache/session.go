@@ -62,7 +62,8 @@ type Config struct {
 	Targets []*Target
 	// Kept is the form of layers that no image of this build carries.
 	Kept layer.ExportOptions
-	// Distrust packs the layers that are here anew, instead of taking a catalog's word for what their blobs are.
+	// Distrust packs every layer from its files, which are compared with its identity, instead of taking a catalog's word for what
+	// its blobs are.
 	Distrust bool
 	// Warn is told of what was lost without failing the build, Note of what is good to know. Both may be nil.
 	Warn, Note func(msg string)

@@ -142,7 +142,7 @@ func (s *Session) begin(k, identity key.Digest, result bool, find func(*publicat
 // pack finds the blob of a layer in a catalog, or makes it.
 func (s *Session) pack(p *publication, l *layer.Layer, opt layer.ExportOptions) {
 	for _, src := range s.readers(s.ctx) {
-		if s.cfg.Distrust && s.Has(l.Identity) {
+		if s.cfg.Distrust {
 			break
 		}
 		for _, b := range s.copies(s.ctx, src, l.Identity) {

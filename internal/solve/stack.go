@@ -23,7 +23,7 @@ var errGone = errors.New("a recorded layer is gone")
 // restack makes the states that a record describes on today's inputs, and notes when its layers were made.
 func (s *Solver) restack(rec *record.Record, j job, find func(output, n int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
 	out := make([]*layer.State, len(rec.Outputs))
-	var layers []*layer.Layer
+	layers := []*layer.Layer{} // none is something else than not to have made any, see Use
 	for i, o := range rec.Outputs {
 		if o.Base >= len(j.inputs) {
 			return nil, errGone
