@@ -57,19 +57,23 @@ func (c *Client) PushBlob(ctx context.Context, ref Ref, up Upload) (sent bool, e
 		}
 	}
 	for try := 1; ; try++ {
-		done, err := c.upload(ctx, e, ref, up, neighbour)
-		if err == nil {
-			return !done, nil
-		}
-		var re *Error
-		if ctx.Err() != nil || try == maxUploads || !errors.As(err, &re) || !repeatable(re) {
+		session, err := c.begin(ctx, e, ref, up, neighbour)
+		if session == nil || err != nil { // the registry has it; or send has tried long enough
 			return false, err
 		}
-		c.cfg.Sleep(backoff(try), ctx.Done())
+		err = c.deliver(ctx, e, ref, up, session)
+		if err == nil {
+			return true, nil
+		}
+		var re *Error
+		if ctx.Err() != nil || try == maxUploads || !errors.As(err, &re) || !repeatable(re) || re.After > maxWait {
+			return false, err
+		}
+		c.cfg.Sleep(max(backoff(try), re.After), ctx.Done())
 	}
 }
 
-// repeatable tells a passing failure of an upload: the connection, the server, or a session that it has forgotten.
+// repeatable tells a passing failure of a PUT: the connection, the server, or a session that it has forgotten.
 func repeatable(e *Error) bool {
 	if e.Status == 0 {
 		return !errors.Is(e.Err, errSource)
@@ -106,9 +110,9 @@ func (c *Client) hasBlob(ctx context.Context, e *endpoint, ref Ref, d digest.Dig
 // errSource marks a failure to read what should be sent.
 var errSource = errors.New("read what is to be pushed")
 
-// upload begins an upload, as a mount where neighbour is set, and sends the bytes where that is needed. done tells that
-// the registry had them already.
-func (c *Client) upload(ctx context.Context, e *endpoint, ref Ref, up Upload, neighbour string) (done bool, err error) {
+// begin asks for an upload, as a mount where neighbour is set, and gives the answer that says where to. It is nil where the registry
+// has the bytes.
+func (c *Client) begin(ctx context.Context, e *endpoint, ref Ref, up Upload, neighbour string) (session *http.Response, err error) {
 	q := call{method: http.MethodPost, path: "blobs/uploads/", scopes: []string{pushScope(ref.Repo)}}
 	if neighbour != "" {
 		q.query = url.Values{"mount": {up.Desc.Digest.String()}, "from": {neighbour}}
@@ -116,32 +120,38 @@ func (c *Client) upload(ctx context.Context, e *endpoint, ref Ref, up Upload, ne
 	}
 	resp, err := c.send(ctx, e, ref.Repo, q)
 	if err != nil && neighbour == "" {
-		return false, err
+		return nil, err
 	}
 	if neighbour != "" && (err != nil || resp.StatusCode/100 != 2) {
 		// Not every registry that refuses a mount says so with 202; some refuse a token for two repositories.
 		if err == nil {
-			resp.Body.Close()
+			if re := statusError(e, resp); re.Status == http.StatusTooManyRequests || re.After > maxWait {
+				return nil, re
+			}
 		}
 		if ok, err := c.hasBlob(ctx, e, ref, up.Desc.Digest); ok || err != nil {
-			return ok, err
+			return nil, err
 		}
-		return c.upload(ctx, e, ref, up, "")
-	}
-	if resp.StatusCode == http.StatusCreated {
-		resp.Body.Close()
-		return true, nil
+		return c.begin(ctx, e, ref, up, "")
 	}
 	if resp.StatusCode/100 != 2 {
-		return false, statusError(e, resp)
+		return nil, statusError(e, resp)
 	}
 	resp.Body.Close()
-	to, err := uploadURL(e, resp, up.Desc.Digest)
+	if resp.StatusCode == http.StatusCreated {
+		return nil, nil
+	}
+	return resp, nil
+}
+
+// deliver sends the bytes to where session says.
+func (c *Client) deliver(ctx context.Context, e *endpoint, ref Ref, up Upload, session *http.Response) error {
+	to, err := uploadURL(e, session, up.Desc.Digest)
 	if err != nil {
-		return false, err
+		return err
 	}
 	var failed atomic.Pointer[error] // the transport reads in a goroutine of its own
-	resp, err = c.send(ctx, e, ref.Repo, call{
+	resp, err := c.send(ctx, e, ref.Repo, call{
 		method: http.MethodPut, abs: to, header: http.Header{"Content-Type": {"application/octet-stream"}}, once: true,
 		scopes: []string{pushScope(ref.Repo)}, size: up.Desc.Size,
 		body: func() (io.ReadCloser, error) {
@@ -157,13 +167,12 @@ func (c *Client) upload(ctx context.Context, e *endpoint, ref Ref, up Upload, ne
 		if cause := failed.Load(); cause != nil {
 			err = &Error{Host: e.host, Err: fmt.Errorf("%w: %w", errSource, *cause)}
 		}
-		return false, err
+		return err
 	}
 	if resp.StatusCode/100 != 2 {
-		return false, statusError(e, resp)
+		return statusError(e, resp)
 	}
-	resp.Body.Close()
-	return false, nil
+	return resp.Body.Close()
 }
 
 // source remembers that it was the reading that failed, not the sending. The transport closes it under its own reader when the
