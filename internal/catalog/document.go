@@ -72,6 +72,10 @@ type untrusted struct {
 	damaged bool // or gone: another reading may find it well
 	newer   bool // of a larder that knows more than this one
 	signed  bool // by somebody
+	held    kind // what is there
+	// elsewhere says that it counts in another place: for another scope, or in another repository.
+	elsewhere bool
+	replay    bool // it counted once
 }
 
 func (e *untrusted) Error() string { return e.why }
@@ -94,9 +98,10 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 		return document{}, fmt.Errorf("read %s: %w", what, err)
 	}
 	doc := document{version: raw.Version, bytes: int64(len(raw.Bytes))}
+	var held kind
 	reject := func(format string, args ...any) *untrusted {
 		why := fmt.Sprintf(format, args...)
-		return &untrusted{why: what + " does not count: " + why, signed: doc.signed}
+		return &untrusted{why: what + " does not count: " + why, signed: doc.signed, held: held}
 	}
 	damage := func(what string) *untrusted {
 		u := reject("%s", what)
@@ -107,10 +112,15 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 		doc.version = remote.Any // nobody can say which
 		return doc, damage("it is damaged")
 	}
-	var m ocispecs.Manifest
-	if len(raw.Bytes) > maxDocument || json.Unmarshal(raw.Bytes, &m) != nil || m.Config.MediaType != pageMediaType ||
-		!isSHA256(m.Config.Digest) || m.Config.Size < 0 || m.Config.Size > maxBlob {
-		return doc, damage("it is no document that larder wrote")
+	var m head
+	m, held = parse(raw.Bytes)
+	switch {
+	case held == buildKit:
+		return doc, reject("it is a cache that BuildKit wrote")
+	case held == other:
+		return doc, reject("it is an image, or something else that larder did not write")
+	case held == broken, m.Config.MediaType != pageMediaType, !isSHA256(m.Config.Digest), m.Config.Size < 0, m.Config.Size > maxBlob:
+		return doc, damage("it is damaged")
 	}
 	signature := m.Annotations[annotationSignature]
 	doc.signed = signature != ""
@@ -142,15 +152,22 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 		return doc, damage("it is damaged")
 	}
 	now := sighting{p.Sequence, p.Time}
+	misplaced := func(where string) *untrusted {
+		u := reject("it was written for %s", where)
+		u.elsewhere = true
+		return u
+	}
 	switch {
 	case !right(p.Scope):
-		return doc, reject("it was written for scope %.200q", p.Scope)
+		return doc, misplaced(fmt.Sprintf("scope %.200q", p.Scope))
 	case p.Repository != repository(store):
-		return doc, reject("it was written for %.200q", p.Repository)
+		return doc, misplaced(fmt.Sprintf("%.200q", p.Repository))
 	case doc.by != "" && p.Time.Before(opt.Now().Add(-opt.Limits.Age)):
 		return doc, reject("its signature is of %s, which is too old", p.Time.Format(time.DateOnly))
 	case doc.by != "" && now.older(opt.Seen.last(p.Repository, p.Scope)):
-		return doc, reject("a newer one has been here: this one was put back")
+		u := reject("a newer one has been here: this one was put back")
+		u.replay = true
+		return doc, u
 	}
 	if doc.by != "" {
 		opt.Seen.note(p.Repository, p.Scope, now)

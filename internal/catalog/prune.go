@@ -38,7 +38,7 @@ func Prune(ctx context.Context, store remote.Store, name Name, keep func(Entry) 
 		return Pruned{}, fault.Errorf(fault.Registry, "list the pages of scope %q in %s: %w", name.Scope, store.Name(), err)
 	}
 	for _, tag := range tags {
-		if isPageTag(tag) {
+		if isPageOf(name.Tag, tag) {
 			w.made[tag] = true
 		}
 	}
@@ -73,19 +73,64 @@ func Prune(ctx context.Context, store remote.Store, name Name, keep func(Entry) 
 	return p, nil
 }
 
-// Remove takes a scope's catalog out of a store, whoever signed it. One that is not there is no error.
+// Remove takes a scope's catalog out of a store, whoever signed it. One that is not there is no error. What is no catalog stays, and is
+// an error of kind Usage.
 func Remove(ctx context.Context, store remote.Store, name Name) error {
+	fail := func(err error) error {
+		return fault.Errorf(fault.Registry, "remove the catalog of scope %q from %s: %w", name.Scope, store.Name(), err)
+	}
+	switch held, err := holds(ctx, store, name.Tag); {
+	case errors.Is(err, remote.ErrNotFound):
+	case err != nil:
+		return fail(err)
+	case held == other, held == buildKit:
+		return fault.Errorf(fault.Usage, "the tag %s in %s stands for an image, or something else that larder did not write: it is not removed", name.Tag, store.Name())
+	case held == broken && !scopeTag.MatchString(name.Tag):
+		return fault.Errorf(fault.Usage, "what stands under the tag %s in %s is damaged, and may have been an image: it is not removed. "+
+			"A build with that tag in --cache-to writes over it", name.Tag, store.Name())
+	}
 	tags, err := store.Names(ctx, pagePrefix(name.Tag))
 	if err != nil && !errors.Is(err, remote.ErrUnsupported) {
 		return fault.Errorf(fault.Registry, "list the pages of scope %q in %s: %w", name.Scope, store.Name(), err)
 	}
 	// The first page goes first: nobody may find one that names pages which are gone.
-	for _, tag := range append([]string{name.Tag}, slices.DeleteFunc(tags, func(t string) bool { return !isPageTag(t) })...) {
-		if err := store.DeleteManifest(ctx, tag); err != nil {
-			return fault.Errorf(fault.Registry, "remove the catalog of scope %q from %s: %w", name.Scope, store.Name(), err)
+	if err := store.DeleteManifest(ctx, name.Tag); err != nil {
+		return fail(err)
+	}
+	for _, tag := range tags {
+		if !isPageOf(name.Tag, tag) {
+			continue
+		}
+		if err := removePage(ctx, store, tag); err != nil {
+			return fail(err)
 		}
 	}
 	return nil
+}
+
+// holds tells what stands under a tag.
+func holds(ctx context.Context, store remote.Store, tag string) (kind, error) {
+	raw, err := store.Manifest(ctx, tag)
+	if errors.Is(err, remote.ErrDamaged) {
+		return broken, nil
+	}
+	if err != nil {
+		return broken, err
+	}
+	_, held := parse(raw.Bytes)
+	return held, nil
+}
+
+// removePage takes the tag of a further page away. What is no page stays: anybody can have given it such a tag, and a registry deletes
+// what a tag stands for with all its other tags.
+func removePage(ctx context.Context, store remote.Store, tag string) error {
+	switch held, err := holds(ctx, store, tag); {
+	case errors.Is(err, remote.ErrNotFound), err == nil && held != ours && held != broken:
+		return nil
+	case err != nil:
+		return err
+	}
+	return store.DeleteManifest(ctx, tag)
 }
 
 // Summary describes one catalog of a store.
@@ -102,7 +147,8 @@ type Summary struct {
 	Err error
 }
 
-// List describes the catalogs of all scopes of a store, sorted by scope. Those under other tags than ScopeTag's are not found.
+// List describes the catalogs of all scopes of a store, sorted by scope. Those under other tags than ScopeTag's are not found; images
+// whose tags begin alike are left out.
 func List(ctx context.Context, store remote.Store, opt Options) ([]Summary, error) {
 	tags, err := store.Names(ctx, tagPrefix)
 	if err != nil {
@@ -111,10 +157,19 @@ func List(ctx context.Context, store remote.Store, opt Options) ([]Summary, erro
 	tags = slices.DeleteFunc(tags, isPageTag)
 	list := make([]Summary, len(tags))
 	inParallel(tags, func(i int, tag string) { list[i] = summarise(ctx, store, tag, opt) })
+	list = slices.DeleteFunc(list, Summary.foreign)
 	slices.SortFunc(list, func(a, b Summary) int {
 		return strings.Compare(a.Name.Scope+"\x00"+a.Name.Tag, b.Name.Scope+"\x00"+b.Name.Tag)
 	})
 	return list, ctx.Err()
+}
+
+// foreign tells what is no catalog, for all that can be seen.
+func (s Summary) foreign() bool {
+	if why := new(untrusted); errors.As(s.Err, &why) {
+		return why.held == other || why.held == buildKit || why.held == broken && !scopeTag.MatchString(s.Name.Tag)
+	}
+	return errors.Is(s.Err, ErrAbsent) // somebody has just removed it
 }
 
 func summarise(ctx context.Context, store remote.Store, tag string, opt Options) Summary {

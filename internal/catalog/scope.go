@@ -14,6 +14,9 @@ const (
 	pageDigits = 12
 )
 
+// scopeTag matches the tags that ScopeTag makes. No catalog lies under such a tag but its scope's.
+var scopeTag = regexp.MustCompile(`^larder-([A-Za-z0-9_-]+-)?[0-9a-f]{20}$`)
+
 // pageTag matches the tags of further pages. ScopeTag makes no dots, so no scope's own tag does.
 var pageTag = regexp.MustCompile(`\.p-[0-9a-f]{12}$`)
 
@@ -33,7 +36,7 @@ func ScopeTag(scope string) string {
 	if readable != "" {
 		readable += "-"
 	}
-	return tagPrefix + readable + key.New("catalog scope").Str(scope).Sum().Hex()[:20]
+	return tagPrefix + readable + key.New("catalog scope").Str(scope).Sum().Hex()[:20] // scopeTag knows the form
 }
 
 // pagePrefix begins the tags of a catalog's further pages. A tag that leaves no room for more is cut and told apart by a hash.
@@ -43,4 +46,9 @@ func pagePrefix(tag string) string {
 		tag = tag[:room-hash] + key.New("catalog pages").Str(tag).Sum().Hex()[:hash]
 	}
 	return tag + pageMark
+}
+
+// isPageOf tells the tags of a catalog's further pages from those of catalogs whose own tag begins like them.
+func isPageOf(tag, page string) bool {
+	return isPageTag(page) && len(page) == len(pagePrefix(tag))+pageDigits && strings.HasPrefix(page, pagePrefix(tag))
 }

@@ -131,7 +131,7 @@ func (w *writer) strays(cur current) bool {
 
 // tidy removes the tags of pages that nobody needs, where the store can. What stays costs a little room.
 func (w *writer) tidy(ctx context.Context) {
-	inParallel(w.expired, func(_ int, tag string) { _ = w.store.DeleteManifest(ctx, tag) })
+	inParallel(w.expired, func(_ int, tag string) { _ = removePage(ctx, w.store, tag) })
 	w.expired = nil
 }
 
