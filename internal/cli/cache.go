@@ -148,6 +148,9 @@ func pruneCommand(e *env, stores withStores) *cobra.Command {
 			"for thirty days.",
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if unused < 0 {
+				return usage("--unused %s: how long something has not been used cannot be negative", unused)
+			}
 			if isRemote, err := f.prunes(cmd); err != nil {
 				return err
 			} else if isRemote {

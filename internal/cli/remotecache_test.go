@@ -173,28 +173,58 @@ func TestRemoteList(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	// Somebody else's document under a tag like ours.
-	odd := []byte("{}")
-	desc := ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageConfig, Digest: digest.FromBytes(odd), Size: int64(len(odd))}
-	if _, err := w.store.Put(t.Context(), remote.Upload{Desc: desc, Open: func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(odd)), nil
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	doc, err := json.Marshal(ocispecs.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispecs.MediaTypeImageManifest, Config: desc, Layers: []ocispecs.Descriptor{desc}})
+	// A catalog that does not count: another scope's, copied here.
+	doc, err := w.store.Manifest(t.Context(), catalog.ScopeTag("main"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.store.PutManifest(t.Context(), "larder-odd", doc, remote.Absent); err != nil {
+	odd := catalog.ScopeTag("odd")
+	if _, err := w.store.PutManifest(t.Context(), odd, doc.Bytes, remote.Absent); err != nil {
 		t.Fatal(err)
 	}
-	has(t, w.must("ls", "--cache", w.dir), "main", "tag:larder-odd")
-	has(t, w.warns, "WARNING", "larder-odd")
+	has(t, w.must("ls", "--cache", w.dir), "main", "tag:"+odd)
+	has(t, w.warns, "WARNING", odd)
 	has(t, w.must("ls", "--cache", w.dir, "--json"), `"problem": "`)
 	has(t, w.must("inspect", "--cache", w.dir), "RUN a")
 	has(t, w.warns, "WARNING: left out")
 	w.must("prune", "--cache", w.dir, "--all")
 	has(t, w.must("ls", "--cache", w.dir), "Nothing has been written")
+}
+
+// TestImagesAreNotPruned: a repository has images beside its catalogs, some under tags that begin as those do.
+func TestImagesAreNotPruned(t *testing.T) {
+	w := newRemoteWorld(t)
+	w.save("main", time.Now(), "RUN a")
+	config := []byte("{}")
+	desc := ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}
+	if _, err := w.store.Put(t.Context(), remote.Upload{Desc: desc, Open: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(config)), nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	image, err := json.Marshal(ocispecs.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispecs.MediaTypeImageManifest, Config: desc, Layers: []ocispecs.Descriptor{desc}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tags := []string{"latest", "larder-2.0"}
+	for _, tag := range tags {
+		if _, err := w.store.PutManifest(t.Context(), tag, image, remote.Absent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := w.must("ls", "--cache", w.dir); strings.Contains(out+w.warns, "larder-2.0") {
+		t.Errorf("an image is listed: %s%s", out, w.warns)
+	}
+	_, err = w.run("prune", "--cache", w.dir, "--all", "--cache-scope", "tag:latest")
+	if fault.Of(err) != fault.Usage || !strings.Contains(err.Error(), "tag latest") {
+		t.Error(err)
+	}
+	has(t, w.must("prune", "--cache", w.dir, "--all"), "Removed 2 records of 1 scope")
+	for _, tag := range tags {
+		if doc, err := w.store.Manifest(t.Context(), tag); err != nil || !bytes.Equal(doc.Bytes, image) {
+			t.Errorf("%s: %v", tag, err)
+		}
+	}
 }
 
 func TestRemoteInspect(t *testing.T) {
@@ -299,6 +329,7 @@ func TestRemoteUsage(t *testing.T) {
 	has(t, w.must("ls"), "main") // the variable serves
 	for _, args := range []string{
 		"prune --cache-scope main", "prune --insecure-registry x", "prune --cache " + w.dir + " --max-size 1GB",
+		"prune --cache " + w.dir + " --unused -1h", "prune --unused -1h",
 		"inspect x", "ls --cache registry.example/app:tag", "verify --cache type=gha", "ls --cache-verify-key missing",
 	} {
 		if _, err := w.run(strings.Fields(args)...); fault.Of(err) != fault.Usage {

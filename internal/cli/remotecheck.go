@@ -126,7 +126,7 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// removeAll removes catalogs, those that do not count too.
+// removeAll removes catalogs, those that do not count too. What is no catalog stays.
 func (r *remoteCache) removeAll(ctx context.Context, store remote.Store) (dropped []ocispecs.Descriptor, records, scopes int, err error) {
 	var names []catalog.Name
 	if r.scope != "" {
