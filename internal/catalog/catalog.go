@@ -15,7 +15,7 @@ import (
 )
 
 // ErrAbsent is wrapped by Load where there is no catalog that counts: none at all, a damaged one, one of another scope or
-// repository, one without a signature that is trusted. The text says which.
+// repository, one without a signature that is trusted. The text says which. None at all is remote.ErrNotFound as well.
 var ErrAbsent = errors.New("no catalog")
 
 // Name says which catalog of a store is meant.

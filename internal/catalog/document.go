@@ -92,7 +92,7 @@ func read(ctx context.Context, store remote.Store, name Name, opt Options) (docu
 func readTag(ctx context.Context, store remote.Store, tag, what string, opt Options, right func(scope string) bool) (document, error) {
 	raw, err := store.Manifest(ctx, tag)
 	if errors.Is(err, remote.ErrNotFound) {
-		return document{}, fmt.Errorf("%s: %w has been written yet", what, ErrAbsent)
+		return document{}, remote.Mark(fmt.Errorf("%s: %w has been written yet", what, ErrAbsent), remote.ErrNotFound)
 	}
 	if err != nil && !errors.Is(err, remote.ErrDamaged) {
 		return document{}, fmt.Errorf("read %s: %w", what, err)
@@ -172,6 +172,7 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 	if doc.by != "" {
 		opt.Seen.note(p.Repository, p.Scope, now)
 	}
+	p.disown(tag)
 	doc.page, doc.state = p, p.state()
 	return doc, nil
 }

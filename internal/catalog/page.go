@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,6 +191,13 @@ func (p *page) check() error {
 		}
 	}
 	return nil
+}
+
+// disown drops tags that are not those of further pages of the catalog under tag. Nobody needs a signature to write any tag down, and
+// old pages' tags are removed.
+func (p *page) disown(tag string) {
+	p.Pages = slices.DeleteFunc(p.Pages, func(r pageRef) bool { return !isPageOf(tag, r.Tag) })
+	p.Retired = slices.DeleteFunc(p.Retired, func(r retirement) bool { return !isPageOf(tag, r.Tag) })
 }
 
 func isPageTag(tag string) bool { return len(tag) <= maxTag && pageTag.MatchString(tag) }

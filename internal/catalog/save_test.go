@@ -48,7 +48,7 @@ func TestSaveAndLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newMemory("registry.example/app")
 		m.stocked("s", "x", 3)
-		if _, err := Load(t.Context(), m, mainScope, Options{}); !errors.Is(err, ErrAbsent) {
+		if _, err := Load(t.Context(), m, mainScope, Options{}); !errors.Is(err, ErrAbsent) || !errors.Is(err, remote.ErrNotFound) {
 			t.Fatalf("no catalog yet: %v", err)
 		}
 		change := steps("s", "x", 3)
@@ -271,6 +271,9 @@ func TestDamageIsAbsence(t *testing.T) {
 				}
 			}
 			m.docs[mainScope.Tag] = good[:len(good)/2]
+			if _, err := Load(t.Context(), m, mainScope, opt); !errors.Is(err, ErrAbsent) || errors.Is(err, remote.ErrNotFound) {
+				t.Errorf("damage is not emptiness: %v", err)
+			}
 			mustSave(t, m, mainScope, steps("s", "x", 1), opt)
 			if c := mustLoad(t, m, mainScope, opt); len(c.Entries(t.Context())) != 1 {
 				t.Error("it was not healed")
