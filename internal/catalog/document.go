@@ -164,13 +164,13 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 		return doc, misplaced(fmt.Sprintf("%.200q", p.Repository))
 	case doc.by != "" && p.Time.Before(opt.Now().Add(-opt.Limits.Age)):
 		return doc, reject("its signature is of %s, which is too old", p.Time.Format(time.DateOnly))
-	case doc.by != "" && now.older(opt.Seen.last(p.Repository, p.Scope)):
+	case doc.by != "" && now.older(opt.memory(store).last(p.Repository, p.Scope)):
 		u := reject("a newer one has been here: this one was put back")
 		u.replay = true
 		return doc, u
 	}
 	if doc.by != "" {
-		opt.Seen.note(p.Repository, p.Scope, now)
+		opt.memory(store).note(p.Repository, p.Scope, now)
 	}
 	p.disown(tag)
 	doc.page, doc.state = p, p.state()
@@ -182,10 +182,20 @@ func scopeName(name Name) string { return strings.ToValidUTF8(name.Scope, "\uFFF
 
 // repository is what a catalog is bound to. A directory may be moved: CI systems restore it under any path.
 func repository(store remote.Store) string {
-	if strings.HasPrefix(store.Name(), "local:") {
+	if isDirectory(store) {
 		return "local"
 	}
 	return store.Name()
+}
+
+func isDirectory(store remote.Store) bool { return strings.HasPrefix(store.Name(), "local:") }
+
+// memory is what earlier runs saw in a store.
+func (o Options) memory(store remote.Store) *Seen {
+	if isDirectory(store) {
+		return nil
+	}
+	return o.Seen
 }
 
 // isLoss tells errors that say that a blob is not there as it should be from those of a store that does not answer.

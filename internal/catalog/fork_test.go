@@ -149,6 +149,28 @@ func TestForkWithoutSignatures(t *testing.T) {
 	})
 }
 
+// TestSignedDirectories: two directories that one root sees are no replays of each other, and an older copy of one is as good as it was.
+func TestSignedDirectories(t *testing.T) {
+	_, private := newKey(t)
+	dir := t.TempDir()
+	bubble(t, func(t *testing.T) {
+		opt := Options{Keys: &Keys{Sign: private}, Seen: OpenSeen(dir)}
+		a, b := newMemory("local:/a"), newMemory("local:/b")
+		mustSave(t, a, mainScope, step("old", "x").withoutBlobs(), opt)
+		restored := slices.Clone(a.docs[mainScope.Tag])
+		time.Sleep(time.Hour)
+		mustSave(t, b, mainScope, step("s", "x").withoutBlobs(), opt)
+		mustLoad(t, a, mainScope, opt)
+		mustSave(t, a, mainScope, step("new", "x").withoutBlobs(), opt)
+		a.docs[mainScope.Tag] = restored
+		time.Sleep(time.Hour)
+		mustSave(t, a, mainScope, step("newer", "x").withoutBlobs(), opt)
+		if c := mustLoad(t, a, mainScope, opt); len(c.Entries(t.Context())) != 2 {
+			t.Errorf("%d records in a directory that was restored", len(c.Entries(t.Context())))
+		}
+	})
+}
+
 // TestOldSignature: one that nobody renewed for longer than records are kept does not count, with or without memory.
 func TestOldSignature(t *testing.T) {
 	public, private := newKey(t)

@@ -68,7 +68,7 @@ func (l Limits) withDefaults() Limits {
 type Options struct {
 	Keys   *Keys // nil: neither signed nor checked
 	Limits Limits
-	Seen   *Seen            // what earlier runs saw, against replays; nil remembers nothing
+	Seen   *Seen            // what earlier runs saw, against replays; nil remembers nothing. Not asked about directories
 	Now    func() time.Time // nil is time.Now
 }
 

@@ -11,6 +11,9 @@ import (
 
 // Seen remembers, in files of the local root, the newest signed catalog of each scope, so that an older one which somebody
 // puts back is told. A nil Seen remembers nothing. It is safe for concurrent use, by several processes too.
+//
+// Catalogs in directories are not remembered. A directory has no name that it keeps: CI systems restore it under any path, as it was
+// some builds ago, and one root may see many. Who holds it can put back what was signed once; the age of the signature bounds that.
 type Seen struct{ dir string }
 
 // OpenSeen gives the memory in a directory, which is made when there is something to remember.

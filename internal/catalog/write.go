@@ -45,7 +45,7 @@ func (w *writer) write(ctx context.Context, cur current, next state, calm bool) 
 	}
 	w.saved.Bytes += int64(len(doc))
 	if w.opt.Keys.Sign != nil {
-		w.opt.Seen.note(p.Repository, p.Scope, sighting{p.Sequence, p.Time})
+		w.opt.memory(w.store).note(p.Repository, p.Scope, sighting{p.Sequence, p.Time})
 	}
 	return version, nil
 }
@@ -176,6 +176,6 @@ func (w *writer) nextSequence(cur current) uint64 {
 	if cur.page != nil {
 		n = max(n, cur.page.Sequence+1)
 	}
-	n = max(n, w.opt.Seen.last(repository(w.store), scopeName(w.name)).Sequence+1)
+	n = max(n, w.opt.memory(w.store).last(repository(w.store), scopeName(w.name)).Sequence+1)
 	return min(n, maxSequence)
 }
