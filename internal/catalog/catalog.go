@@ -31,7 +31,8 @@ type Blob struct {
 	DiffID digest.Digest
 }
 
-// Entry is a record with the time, UTC and to the second, when a build last used it.
+// Entry is a record with the time, UTC and to the second, when a build last used it. A use within a quarter of Limits.Age after that time
+// may not have been noted.
 type Entry struct {
 	Record *record.Record
 	Used   time.Time

@@ -6,7 +6,8 @@ import (
 
 // Limits bound a catalog. A zero field has the default.
 type Limits struct {
-	// Age is how long a record is kept that no build uses, and for how long a signature counts; 30 days.
+	// Age is how long a record is kept that no build uses, and for how long a signature counts; 30 days. Uses are noted once in a
+	// quarter of it.
 	Age time.Duration
 	// Inline is how large a page may be, in compressed bytes, to lie in its document instead of in a blob beside it; 64 KiB.
 	Inline int

@@ -163,7 +163,7 @@ func (c *Catalog) Entries(ctx context.Context) []Entry { return c.all(ctx).sorte
 func (c *Catalog) Blobs(ctx context.Context) []ocispecs.Descriptor { return c.all(ctx).blobs() }
 
 // Covers tells, without a request, whether Save with this change would write nothing: the catalog says all of it, and that it was used
-// within a day.
+// within a quarter of Limits.Age.
 func (c *Catalog) Covers(change Change) bool {
 	change, _ = admit(change)
 	c.mu.Lock()
@@ -180,7 +180,7 @@ func (c *Catalog) Covers(change Change) bool {
 			return false // it may stand in a page that has not been read
 		}
 	}
-	return !known.differs(merge(known, change, nil, c.now()))
+	return !known.differs(merge(known, change, nil, c.now()), c.limits.worth())
 }
 
 // oversize tells whether a first page has outgrown its limits: many wrote at once, or limits are lower now.

@@ -40,7 +40,7 @@ func Save(ctx context.Context, store remote.Store, name Name, change Change, opt
 			c.Gone = nil
 		}
 		after := merge(s, c, w.missing, w.start)
-		if s.differs(after) {
+		if s.differs(after, w.opt.Limits.worth()) {
 			before = s
 		}
 		return after
@@ -123,7 +123,7 @@ func (w *writer) run(ctx context.Context) (all state, err error) {
 		next := w.edit(cur.all)
 		wrote := w.writes > 0
 		untidy := !wrote && !crowded && cur.page != nil && (oversize(cur.state, w.opt.Limits) || w.strays(cur))
-		if !cur.all.differs(next) && !untidy {
+		if !cur.all.differs(next, w.opt.Limits.worth()) && !untidy {
 			if wrote && cur.version != mine {
 				crowded = true
 			}

@@ -85,7 +85,7 @@ func TestSaveAndLoad(t *testing.T) {
 	})
 }
 
-// TestNothingToSave: what is there already, used within a day, is not written.
+// TestNothingToSave: what is there already, used within a quarter of its age, is not written.
 func TestNothingToSave(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newMemory("registry.example/app")
@@ -94,7 +94,7 @@ func TestNothingToSave(t *testing.T) {
 		mustSave(t, m, mainScope, change, Options{})
 		used := Change{Used: []key.Digest{change.Put[0].Record.Key, keyOf("unknown")}}
 		c := mustLoad(t, m, mainScope, Options{})
-		time.Sleep(23 * time.Hour)
+		time.Sleep(7 * 24 * time.Hour)
 		for _, again := range []Change{change, used, {}} {
 			if !c.Covers(again) {
 				t.Error("it does not know that it says that already")
@@ -107,13 +107,13 @@ func TestNothingToSave(t *testing.T) {
 				t.Errorf("it took %v", n)
 			}
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(24 * time.Hour)
 		if c.Covers(used) || c.Covers(step("new", "x")) {
 			t.Error("it says that it knows what it does not")
 		}
 		m.count()
 		if saved := mustSave(t, m, mainScope, used, Options{}); saved.Attempts != 1 || saved.Records != 0 {
-			t.Errorf("used again after a day: %+v", saved)
+			t.Errorf("used again after eight days: %+v", saved)
 		}
 		if n := m.count(); n["Manifest"] != 2 || n["Head"] != 1 || n["PutManifest"] != 1 || n["Post"] != 1 || n["Put"] != 1 || len(n) != 5 {
 			t.Errorf("a calm save took %v", n)

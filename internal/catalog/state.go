@@ -125,11 +125,12 @@ func sameDesc(a, b ocispecs.Descriptor) bool {
 	return a.Digest == b.Digest && a.Size == b.Size && a.MediaType == b.MediaType
 }
 
-// worth is how much newer a record's use must be to be written down: a build without changes writes nothing, but once a day.
-const worth = 24 * time.Hour
+// worth is how much newer a record's use must be to be written down: a quarter of Age. Builds without changes mostly write nothing
+// then, and a record that is in use never comes near its end.
+func (l Limits) worth() time.Duration { return l.Age / 4 }
 
 // differs tells whether b says something that is worth writing over a.
-func (s state) differs(o state) bool {
+func (s state) differs(o state, worth time.Duration) bool {
 	return !s.sameBlobs(o) || !maps.EqualFunc(s.records, o.records, func(a, b Entry) bool {
 		return sameRecord(a.Record, b.Record) && b.Used.Sub(a.Used) < worth
 	})

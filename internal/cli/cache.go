@@ -145,7 +145,7 @@ func pruneCommand(e *env, stores withStores) *cobra.Command {
 		Short: "Remove what was not used for long",
 		Long: "Remove what was not used for long from the local root, or with --cache from a remote cache. What a running build uses\n" +
 			"stays. Without --all, --unused and --max-size, what was not used for a week goes, from a remote cache what was not used\n" +
-			"for thirty days.",
+			"for thirty days. A remote cache notes a use about once a week only: a shorter --unused takes out what is in use, too.",
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if unused < 0 {
