@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const (
-	maxResumes = 5               // of one download that breaks off, without progress in between
-	maxStall   = 1 * time.Minute // a connection that sends nothing for so long is given up
-)
+// maxResumes is of one download that breaks off, without progress in between.
+const maxResumes = 5
 
 // ErrNoRanges is wrapped by BlobRange where the registry sends whole blobs only.
 var ErrNoRanges = errors.New("the registry does not give parts of blobs")
@@ -69,13 +66,10 @@ type blobReader struct {
 	e       *endpoint
 	body    io.ReadCloser
 	stop    context.CancelFunc // ends the current connection
-	stall   *time.Timer        // calls stop
 	off     int64              // how many have been given
 	resumes int
 	err     error
 }
-
-var errStall = errors.New("nothing came for a minute")
 
 // open asks for the bytes that are still to come.
 func (r *blobReader) open() error {
@@ -123,8 +117,6 @@ func (r *blobReader) open() error {
 		return damaged(e, "%d bytes for blob %s, of which %d are missing", n, r.desc.Digest, rest)
 	}
 	r.e, r.body, r.stop = e, resp.Body, stop
-	r.stall = time.AfterFunc(maxStall, stop)
-	r.stall.Stop()
 	if skip > 0 {
 		if _, err := io.CopyN(io.Discard, r.body, skip); err != nil {
 			r.shut()
@@ -175,7 +167,7 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	}
 }
 
-// read takes what the connection gives and watches for a stall.
+// read takes what the connection gives.
 func (r *blobReader) read(p []byte) (int, error) {
 	if rest := r.size - r.off; int64(len(p)) > rest {
 		p = p[:rest]
@@ -183,18 +175,13 @@ func (r *blobReader) read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, io.EOF
 	}
-	r.stall.Reset(maxStall)
 	n, err := r.body.Read(p)
-	stalled := !r.stall.Stop()
 	if r.verify != nil {
 		r.verify.Write(p[:n])
 	}
 	r.off += int64(n)
 	if err == io.EOF && r.off < r.size {
 		err = io.ErrUnexpectedEOF
-	}
-	if stalled && err != nil && r.ctx.Err() == nil {
-		err = errStall
 	}
 	return n, err
 }

@@ -48,6 +48,7 @@ type Config struct {
 type Client struct {
 	cfg      Config
 	insecure map[string]bool
+	stall    time.Duration // as Guard's
 
 	mu    sync.Mutex
 	hosts map[string][]*endpoint // by Ref.Host: mirrors in order, then the registry itself
@@ -57,7 +58,7 @@ type Client struct {
 
 // New makes a Client. Certificates that the table names are read when their registry is first used.
 func New(cfg Config) *Client {
-	c := &Client{cfg: cfg, insecure: make(map[string]bool), hosts: make(map[string][]*endpoint)}
+	c := &Client{cfg: cfg, insecure: make(map[string]bool), stall: maxStall, hosts: make(map[string][]*endpoint)}
 	for _, h := range cfg.Insecure {
 		c.insecure[h] = true
 	}

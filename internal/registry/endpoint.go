@@ -20,6 +20,11 @@ import (
 	"larder/internal/fault"
 )
 
+const (
+	maxStall  = 1 * time.Minute // how long a connection may move nothing before it is given up
+	maxAnswer = 3 * time.Minute // how long a registry may think before it answers: it may store a large blob meanwhile
+)
+
 // endpoint is one host that serves a registry's content: the registry itself or a mirror of it.
 type endpoint struct {
 	upstream string // the registry as users write it
@@ -120,14 +125,14 @@ func (c *Client) newEndpoint(upstream, host string, cfg config.RegistryConfig) (
 		TLSHandshakeTimeout:   10 * time.Second,
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: 3 * time.Minute, // a registry may store a large blob before it answers the PUT
+		ResponseHeaderTimeout: maxAnswer,
 		// Manifests and layers are wanted as the bytes that their digest names.
 		DisableCompression: true,
 		// HTTP/2's flow control holds uploads back and puts all downloads on one connection (golang/go#14077).
 		TLSNextProto: make(map[string]func(string, *tls.Conn) http.RoundTripper),
 	}
 	e.client = &http.Client{
-		Transport:     &counter{base: transport, c: c},
+		Transport:     &counter{base: transport, guard: Guard{Base: transport, Stall: c.stall, Answer: maxAnswer}, c: c},
 		CheckRedirect: checkRedirect,
 	}
 	tokens := &http.Client{

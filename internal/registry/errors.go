@@ -231,6 +231,8 @@ func netError(e *endpoint, err error) *Error {
 		out.Err = fmt.Errorf("there is no host %s (checked the spelling, DNS and proxy settings?)", dns.Name)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		out.Err = fmt.Errorf("%s refuses connections: is a registry running there? (%w)", e.host, syscall.ECONNREFUSED)
+	case errors.Is(err, ErrStalled):
+		out.Err = fmt.Errorf("the connection to %s hangs: %w", e.host, ErrStalled)
 	case fault.Of(err) == fault.Usage || fault.Of(err) == fault.Registry: // credentials that could not be read
 		out.lasting = true
 		out.Err = err

@@ -66,7 +66,8 @@ func (c *Client) PushBlob(ctx context.Context, ref Ref, up Upload) (sent bool, e
 			return true, nil
 		}
 		var re *Error
-		if ctx.Err() != nil || try == maxUploads || !errors.As(err, &re) || !repeatable(re) || re.After > maxWait {
+		if ctx.Err() != nil || try == maxUploads || !errors.As(err, &re) || !repeatable(re) || re.After > maxWait ||
+			errors.Is(err, ErrStalled) && try == maxSilent {
 			return false, err
 		}
 		c.cfg.Sleep(max(backoff(try), re.After), ctx.Done())

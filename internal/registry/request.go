@@ -22,7 +22,7 @@ const (
 	maxTries       = 5                // of one request at the registry itself
 	maxMirrorTries = 2                // at a mirror, which the next host stands in for
 	maxRefused     = 3                // tries at a port that nobody listens on
-	maxSilent      = 2                // tries at an address that does not answer, half a minute each
+	maxSilent      = 2                // tries at an address that does not answer, half a minute each, or at a connection that hangs
 	maxWait        = 30 * time.Second // the longest pause that a Retry-After may ask for
 )
 
@@ -153,7 +153,7 @@ func verdict(resp *http.Response, err error, try int) (again bool, wait time.Dur
 			return try < maxRefused, wait
 		}
 		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "dial" && op.Timeout() {
+		if errors.As(err, &op) && op.Op == "dial" && op.Timeout() || errors.Is(err, ErrStalled) {
 			return try < maxSilent, wait
 		}
 		var ne net.Error

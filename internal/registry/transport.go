@@ -9,8 +9,9 @@ import (
 
 // counter counts requests and the bytes of bodies.
 type counter struct {
-	base *http.Transport
-	c    *Client
+	base  *http.Transport
+	guard Guard // around base
+	c     *Client
 }
 
 func (t *counter) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -20,7 +21,7 @@ func (t *counter) RoundTrip(req *http.Request) (*http.Response, error) {
 		clone.Body = &countedBody{ReadCloser: req.Body, n: &t.c.up}
 		req = &clone
 	}
-	resp, err := t.base.RoundTrip(req)
+	resp, err := t.guard.RoundTrip(req)
 	if err == nil {
 		resp.Body = &countedBody{ReadCloser: resp.Body, n: &t.c.down}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"larder/internal/registry"
 	"larder/internal/remote"
 	"larder/internal/remote/storetest"
 	"larder/internal/testregistry"
@@ -280,7 +281,7 @@ func TestStall(t *testing.T) {
 	for err == nil {
 		_, err = rc.Read(make([]byte, 100))
 	}
-	if !errors.Is(err, errStall) || errors.Is(err, context.Canceled) {
+	if !errors.Is(err, registry.ErrStalled) || errors.Is(err, context.Canceled) {
 		t.Errorf("download: %v", err)
 	}
 	bad.Store(true)
@@ -289,7 +290,7 @@ func TestStall(t *testing.T) {
 	}
 	up := storetest.Upload(storetest.Bytes(2, 30<<20)) // more than the kernel takes
 	up.New = true
-	if _, err := s.Put(t.Context(), up); !errors.Is(err, errStall) || errors.Is(err, context.Canceled) {
+	if _, err := s.Put(t.Context(), up); !errors.Is(err, registry.ErrStalled) || errors.Is(err, context.Canceled) {
 		t.Errorf("upload: %v", err)
 	}
 	if d := time.Since(begin); d > 20*time.Second {

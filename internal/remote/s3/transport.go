@@ -11,10 +11,14 @@ import (
 	"time"
 
 	"larder/internal/fault"
+	"larder/internal/registry"
 )
 
-// maxPause bounds the pause that a server may ask for.
-const maxPause = 5 * time.Minute
+const (
+	maxStall  = 1 * time.Minute // how long a connection may move nothing before it is given up
+	maxAnswer = 2 * time.Minute // how long a server may think before its answer begins
+	maxPause  = 5 * time.Minute // the longest pause that a server may ask for
+)
 
 // transport is the connections of one Store. It remembers until when the server asked to be left alone, which minio-go's errors
 // do not tell.
@@ -55,14 +59,11 @@ func newTransport(caFile string) (*transport, error) {
 
 // RoundTrip sends a request and sees to it that it does not hang.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	req, g := guarded(req, t.stall)
-	resp, err := t.Transport.RoundTrip(req)
+	guard := registry.Guard{Base: t.Transport, Stall: t.stall, Answer: maxAnswer}
+	resp, err := guard.RoundTrip(req)
 	if err != nil {
-		g.stop()
-		return nil, g.why(err)
+		return nil, err
 	}
-	g.timer.Stop()
-	resp.Body = &guardedAnswer{ReadCloser: resp.Body, guard: g}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31); err == nil {
 			t.until.Store(time.Now().Add(min(time.Duration(s)*time.Second, maxPause)).UnixNano())
