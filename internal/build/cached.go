@@ -59,16 +59,15 @@ func (c *Cache) scopes() []string {
 
 // form is how layers are packed that no image carries: fast, unless --cache-to says otherwise.
 func (c *Cache) form() layer.ExportOptions {
-	opt := layer.ExportOptions{Compression: layer.Zstd}
 	for _, ref := range c.To {
 		if ref.Compression != nil {
-			opt.Compression = *ref.Compression
+			return layer.ExportOptions{Compression: *ref.Compression, Level: ref.Level}
 		}
-		if ref.Level != nil {
-			opt.Level = ref.Level
+		if ref.Level != nil { // BuildKit's default is gzip, and its levels are meant
+			return layer.ExportOptions{Level: ref.Level}
 		}
 	}
-	return opt
+	return layer.ExportOptions{Compression: layer.Zstd}
 }
 
 // session begins a build's use of its remote caches.
@@ -90,6 +89,9 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 	sources, targets, err := remotes.session(c)
 	if err != nil {
 		return nil, err
+	}
+	if r.NoCache {
+		sources = nil // what they say of file operations and base images is not to count either
 	}
 	if len(targets) > 0 && c.Keys.ID() != "" && len(c.Keys.Sign) == 0 {
 		note("nothing is written to the cache: --cache-verify-key asks for signatures, and without --cache-sign-key there would be none")

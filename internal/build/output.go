@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"time"
@@ -255,7 +257,7 @@ func (j *job) files(ctx context.Context) (err error) {
 // write makes a file of an output, or writes to standard output.
 func (j *job) write(do func(w io.Writer) error) error {
 	if j.out.Dest == "-" {
-		return do(j.req.Stdout)
+		return j.stdout(do)
 	}
 	f, err := export.CreateFile(j.out.Dest)
 	if err != nil {
@@ -266,4 +268,28 @@ func (j *job) write(do func(w io.Writer) error) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// stdout writes an output to standard output, which cannot take anything back: where a layer may turn out to be gone on the
+// way, the output is made whole first.
+func (j *job) stdout(do func(w io.Writer) error) error {
+	if !j.session.Reads() {
+		return do(j.req.Stdout)
+	}
+	f, err := os.CreateTemp(filepath.Join(j.e.root, "tmp"), "output-")
+	if err != nil {
+		return fault.New(fault.Machine, err)
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return fault.New(fault.Machine, err)
+	}
+	if err := do(f); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fault.New(fault.Machine, err)
+	}
+	_, err = io.Copy(j.req.Stdout, f)
+	return err
 }

@@ -46,7 +46,7 @@ func parseAge(s string) (time.Duration, error) {
 	if len(s) > 1 {
 		if u, ok := unit[s[len(s)-1]]; ok {
 			n, err := strconv.Atoi(s[:len(s)-1])
-			if err == nil && (n <= 0 || n > 36500) {
+			if err == nil && (n <= 0 || time.Duration(n) > 36500*24*time.Hour/u) {
 				err = fault.Errorf(fault.Usage, "out of range")
 			}
 			return time.Duration(n) * u, err

@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/record"
+	"larder/internal/remote"
 	"larder/internal/tree"
 )
 
@@ -75,17 +77,27 @@ func (s *Session) copies(ctx context.Context, src *Source, identity key.Digest) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range list {
-		if !s.gone[b.Desc.Digest] {
+		if !s.bad[b.Desc.Digest] {
 			out = append(out, b)
 		}
 	}
 	return out
 }
 
-func (s *Session) isGone(d digest.Digest) bool {
+// isBad tells whether a blob could not be had from the stores.
+func (s *Session) isBad(d digest.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gone[d]
+	return s.bad[d]
+}
+
+// spoil notes that a blob could not be had. Where the store says that it is not there, or has other bytes, everybody is to know when
+// the build is saved; that this machine may not read it, or cannot reach the store, is its own trouble. The caller holds s.mu.
+func (s *Session) spoil(d digest.Digest, why error) {
+	s.bad[d] = true
+	for _, certain := range []error{remote.ErrNotFound, remote.ErrDamaged, layer.ErrBadTar, layer.ErrOther, tree.ErrDamaged} {
+		s.gone[d] = s.gone[d] || errors.Is(why, certain)
+	}
 }
 
 // held tells whether some catalog of a store knows a copy of a layer.
@@ -106,11 +118,11 @@ func (src *Source) blob(identity key.Digest, b catalog.Blob) *layer.Blob {
 			rc, err := src.Store.Open(ctx, b.Desc)
 			if err != nil {
 				if ctx.Err() == nil {
-					err = &layer.GoneError{Identity: identity, Err: err}
+					err = &layer.GoneError{Identity: identity, Copy: b.Desc.Digest, Err: err}
 				}
 				return nil, err
 			}
-			return &promisedReader{ReadCloser: rc, ctx: ctx, identity: identity}, nil
+			return &promisedReader{rc, ctx, identity, b.Desc.Digest}, nil
 		},
 	}
 }
@@ -120,12 +132,13 @@ type promisedReader struct {
 	io.ReadCloser
 	ctx      context.Context
 	identity key.Digest
+	copy     digest.Digest
 }
 
 func (r *promisedReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && err != io.EOF && r.ctx.Err() == nil {
-		err = &layer.GoneError{Identity: r.identity, Err: err}
+		err = &layer.GoneError{Identity: r.identity, Copy: r.copy, Err: err}
 	}
 	return n, err
 }
@@ -162,21 +175,24 @@ func (s *Session) Adopt(ctx context.Context, l *layer.Layer) *layer.Layer {
 	return l
 }
 
-// Lost says that a layer could not be had from the stores: they are not asked for it again, and forget it when the build is
-// saved.
-func (s *Session) Lost(identity key.Digest) {
+// Lost says that a copy of a layer could not be had: it is not asked for again, and when no other is left, neither is the layer.
+func (s *Session) Lost(gone *layer.GoneError) {
 	var copies []catalog.Blob
 	for _, src := range s.known(s.ctx) {
-		copies = append(copies, src.reader.Layer(s.ctx, identity)...)
+		copies = append(copies, src.reader.Layer(s.ctx, gone.Identity)...)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lost[identity] = true
+	left := false
 	for _, b := range copies {
-		s.gone[b.Desc.Digest] = true
+		if gone.Copy == "" || gone.Copy == b.Desc.Digest {
+			s.spoil(b.Desc.Digest, gone.Err)
+		}
+		left = left || !s.bad[b.Desc.Digest]
 	}
+	s.lost[gone.Identity] = !left
 	for k, p := range s.blobs {
-		if p.identity == identity {
+		if p.identity == gone.Identity {
 			delete(s.blobs, k) // it is packed anew when the step has run again
 		}
 	}

@@ -22,6 +22,9 @@ const maxTree = 1 << 30
 func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) {
 	local, ok := s.cfg.Records.Get(k)
 	if ok && (local.From == "" || local.From == s.mark) {
+		if local.From != "" {
+			s.rely(local)
+		}
 		return local, true
 	}
 	s.mu.Lock()
@@ -61,7 +64,7 @@ func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) 
 func (s *Session) rely(rec *record.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tainted = s.tainted || len(rec.Data) > 0 || isTree(rec)
+	s.tainted = s.tainted || len(rec.Data) > 0 || isTree(rec) || rec.From == s.mark
 	for _, o := range rec.Outputs {
 		for _, ref := range o.Layers {
 			if ref.Pinned {
@@ -117,7 +120,7 @@ func (s *Session) supersede(ctx context.Context, k key.Digest) {
 		}
 		if e, ok := reader.Record(ctx, k); ok {
 			s.mu.Lock()
-			s.replaced[k] = e.Record.Digest()
+			s.replaced[place{t.Own.ID, k}] = e.Record.Digest()
 			s.mu.Unlock()
 		}
 	}
@@ -174,7 +177,8 @@ func (s *Session) Tree(ctx context.Context, d key.Digest) (*tree.Node, error) {
 	if err != nil {
 		if ctx.Err() == nil {
 			s.mu.Lock()
-			s.lost[d], s.gone[desc.Digest] = true, true
+			s.lost[d] = true
+			s.spoil(desc.Digest, err)
 			s.mu.Unlock()
 		}
 		return nil, fmt.Errorf("tree from %s: %w", src.Label, err)

@@ -74,6 +74,11 @@ func (s *Session) saveTrees(ctx context.Context) {
 		}
 		k := treeKey(identity)
 		rec, ok := s.Get(ctx, k)
+		if ok && slices.ContainsFunc(treesOf(rec), func(d key.Digest) bool { return !s.HasTree(ctx, d) }) {
+			if ok = false; s.Delete(ctx, k) != nil {
+				continue
+			}
+		}
 		if !ok {
 			root, err := l.Tree(ctx)
 			if err != nil {
@@ -139,7 +144,7 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 	for _, u := range s.uses() {
 		rec := *u.rec
 		rec.From = ""
-		replaces := s.replaces(rec.Key)
+		replaces := s.replaces(t, rec.Key)
 		if replaces == (key.Digest{}) && s.has(ctx, t.Own, &rec, c.Layers) {
 			c.Used = append(c.Used, rec.Key)
 			c.Used = append(c.Used, rec.With...)
@@ -156,7 +161,11 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 		}
 		for _, d := range treesOf(&rec) {
 			tb := s.tree(d)
-			<-tb.done
+			select {
+			case <-tb.done:
+			case <-ctx.Done():
+				return c
+			}
 			if tb.stores[store] {
 				c.Trees[d] = tb.desc
 			}
@@ -179,15 +188,20 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 	return c
 }
 
-func (s *Session) replaces(k key.Digest) key.Digest {
+func (s *Session) replaces(t *Target, k key.Digest) key.Digest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.replaced[k]
+	return s.replaced[place{t.Own.ID, k}]
 }
 
 // layers collects the copies that this build brought to the target's store.
 func (s *Session) layers(t *Target, c *catalog.Change) {
 	for _, p := range s.publications() {
+		select {
+		case <-p.done:
+		default:
+			continue // of a step that is just being stopped
+		}
 		if p.err != nil || !p.stores[t.Own.Store.Name()] {
 			continue
 		}
@@ -207,7 +221,7 @@ func (s *Session) has(ctx context.Context, src *Source, rec *record.Record, copi
 	}
 	for _, o := range rec.Outputs {
 		for _, ref := range o.Layers {
-			have := reader.Layer(ctx, ref.Identity)
+			have := s.copies(ctx, src, ref.Identity)
 			for _, b := range copies[ref.Identity] {
 				if !slices.ContainsFunc(have, func(h catalog.Blob) bool { return h.Key == b.Key }) {
 					return false
@@ -218,11 +232,19 @@ func (s *Session) has(ctx context.Context, src *Source, rec *record.Record, copi
 	return true
 }
 
-// elsewhere tells whether another scope of the same store, which this build reads and whoever reads the target reads too, has
-// the record.
+// elsewhere tells whether another scope of the same store, which everybody reads who reads the target, has the very record.
 func (s *Session) elsewhere(ctx context.Context, t *Target, rec *record.Record, copies map[key.Digest][]catalog.Blob) bool {
+	s.mu.Lock()
+	forgotten := s.forgotten[rec.Key]
+	s.mu.Unlock()
+	if forgotten {
+		return false
+	}
 	for _, src := range s.cfg.Sources {
-		if src != t.Own && src.Everyone && src.Store.Name() == t.Own.Store.Name() && s.has(ctx, src, rec, copies) {
+		if src == t.Own || !src.Everyone || src.Store.Name() != t.Own.Store.Name() || !s.has(ctx, src, rec, copies) {
+			continue
+		}
+		if e, ok := src.reader.Record(ctx, rec.Key); ok && e.Record.Digest() == rec.Digest() {
 			return true
 		}
 	}

@@ -80,13 +80,14 @@ type Session struct {
 	work sync.WaitGroup
 
 	mu        sync.Mutex
-	used      map[key.Digest]*use // records of this build
-	order     []key.Digest        // of used
-	replaced  map[key.Digest]key.Digest
+	used      map[key.Digest]*use  // records of this build
+	order     []key.Digest         // of used
+	replaced  map[place]key.Digest // digests of records that are not to stay
 	forgotten map[key.Digest]bool
-	promised  map[key.Digest]bool // pinned layers that a remote record names
-	lost      map[key.Digest]bool // layers, and trees by their digests, that could not be had
-	gone      map[digest.Digest]bool
+	promised  map[key.Digest]bool    // pinned layers that a remote record names
+	lost      map[key.Digest]bool    // layers, and trees by their digests, that could not be had
+	bad       map[digest.Digest]bool // blobs that could not be had
+	gone      map[digest.Digest]bool // those of them of which the stores say why
 	bases     map[key.Digest]*layer.Layer
 	blobs     map[key.Digest]*publication // by layer.BlobKey
 	trees     map[key.Digest]*treeBlob    // by digest
@@ -98,6 +99,12 @@ type Session struct {
 	// tainted says that this build rests on what catalogs say and nobody can check: what is at a place of a state, what an
 	// operation sees of a base image. What it makes of that is not everybody's on this machine.
 	tainted bool
+}
+
+// place is a record's in a catalog.
+type place struct {
+	catalog string // Source.ID
+	key     key.Digest
 }
 
 // use is a record that this build used, with what it names.
@@ -116,8 +123,8 @@ type Sent struct {
 // Open begins to read the catalogs and returns at once. Close ends the session; ctx is that of the whole build.
 func Open(ctx context.Context, cfg Config) *Session {
 	s := &Session{
-		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[key.Digest]key.Digest{}, forgotten: map[key.Digest]bool{},
-		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, gone: map[digest.Digest]bool{},
+		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{},
+		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[digest.Digest]bool{}, gone: map[digest.Digest]bool{},
 		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*treeBlob{},
 		warned: map[string]bool{}, down: map[string]bool{},
 	}
@@ -233,6 +240,14 @@ func (s *Session) fail(store remote.Store, err error) {
 	}
 }
 
+// lose notes that something was not saved, for a reason on this machine.
+func (s *Session) lose(err error) {
+	s.mu.Lock()
+	s.errs = append(s.errs, err)
+	s.mu.Unlock()
+	s.warn(err.Error())
+}
+
 // Err gives what the remote caches failed to do so far, for --cache-strict; nil where nothing was lost.
 func (s *Session) Err() error {
 	s.mu.Lock()
@@ -249,6 +264,9 @@ func (s *Session) Sent() Sent {
 	defer s.mu.Unlock()
 	return s.sent
 }
+
+// Reads tells whether the session looks anything up in remote caches.
+func (s *Session) Reads() bool { return len(s.cfg.Sources) > 0 }
 
 // Writes tells whether the session saves anything.
 func (s *Session) Writes() bool { return len(s.cfg.Targets) > 0 }

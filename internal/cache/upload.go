@@ -130,6 +130,10 @@ func (s *Session) begin(k, identity key.Digest, result bool, find func(*publicat
 			s.spread(p, result)
 			return
 		}
+		var gone *layer.GoneError
+		if !errors.As(p.err, &gone) && s.ctx.Err() == nil {
+			s.lose(fmt.Errorf("a layer is not saved to the cache: %w", p.err))
+		}
 		s.mu.Lock()
 		if s.blobs[k] == p { // whoever asks again gets another try
 			delete(s.blobs, k)
@@ -174,7 +178,7 @@ func (s *Session) spread(p *publication, result bool) {
 		if !t.Max && !result || p.stores[store.Name()] || s.isDown(store) {
 			continue
 		}
-		up := remote.Upload{Desc: p.blob.Desc, Open: s.opener(p.blob), Origin: p.blob.Origin, New: p.blob.Fetch == nil && p.blob.Desc.Size <= smallBlob}
+		up := remote.Upload{Desc: p.blob.Desc, Open: s.opener(p.blob), Origin: p.blob.Origin, New: p.blob.Fetch == nil && p.blob.Desc.Size <= smallBlob || s.isBad(p.blob.Desc.Digest)}
 		if err := s.put(t, up); err == nil {
 			p.stores[store.Name()] = true
 		}
@@ -279,7 +283,7 @@ func (s *Session) tree(d key.Digest) *treeBlob {
 
 func (s *Session) sendTree(d key.Digest, t *treeBlob) {
 	for _, src := range s.known(s.ctx) {
-		if desc, ok := src.reader.Tree(s.ctx, d); ok && !s.isGone(desc.Digest) {
+		if desc, ok := src.reader.Tree(s.ctx, d); ok && !s.isBad(desc.Digest) {
 			t.desc = desc
 			t.stores[src.Store.Name()] = true
 		}
@@ -300,7 +304,7 @@ func (s *Session) sendTree(d key.Digest, t *treeBlob) {
 			t.desc = ocispecs.Descriptor{MediaType: mediaTypeTree, Digest: key.Bytes(packed).OCI(), Size: int64(len(packed))}
 		}
 		open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }
-		if s.put(target, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob}) == nil {
+		if s.put(target, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob || s.isBad(t.desc.Digest)}) == nil {
 			t.stores[target.Own.Store.Name()] = true
 		}
 	}

@@ -21,8 +21,12 @@ var ErrNoContent = errors.New("content is not here")
 // or its store does not answer. The step that makes the layer has to run again (DESIGN invariant 2).
 type GoneError struct {
 	Identity key.Digest
-	Err      error // why
+	Copy     digest.Digest // the blob that could not be had; empty where none is known
+	Err      error         // why
 }
+
+// ErrOther is wrapped by a GoneError of a copy that is not the layer which it is said to be.
+var ErrOther = errors.New("it is another layer")
 
 func (e *GoneError) Error() string { return fmt.Sprintf("layer %s is gone: %v", e.Identity, e.Err) }
 

@@ -74,7 +74,7 @@ func (v *Vertex) Start() {
 	}
 	now := time.Now()
 	v.mu.Lock()
-	v.v.Started, v.v.Completed, v.v.Error = &now, nil, ""
+	v.v.Started, v.v.Completed, v.v.Error, v.v.Cached = &now, nil, "", false
 	v.mu.Unlock()
 	v.send()
 }

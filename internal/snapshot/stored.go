@@ -141,7 +141,7 @@ func (c *remoteCopy) unpack(ctx context.Context, dir string) (*tree.Node, error)
 	if id, err := root.Identity(); err != nil {
 		return nil, err
 	} else if id != c.of.Identity {
-		return nil, c.gone(fmt.Errorf("the copy %s is of another layer, %s", c.blob.Desc.Digest, id))
+		return nil, c.gone(fmt.Errorf("the copy %s: %w, %s", c.blob.Desc.Digest, layer.ErrOther, id))
 	}
 	if want == nil {
 		return root, nil
@@ -158,6 +158,9 @@ func (c *remoteCopy) gone(err error) error {
 	var gone *layer.GoneError
 	if !errors.As(err, &gone) || gone.Identity != c.of.Identity { // else whoever fetched it said so
 		gone = &layer.GoneError{Identity: c.of.Identity, Err: err}
+		if c.blob != nil {
+			gone.Copy = c.blob.Desc.Digest
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

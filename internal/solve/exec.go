@@ -17,7 +17,7 @@ import (
 func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State, error) {
 	k, err := s.execKey(ctx, op, j.op.Platform, j.inputs)
 	if err != nil {
-		j.line.Done(err)
+		j.done(err)
 		return nil, err
 	}
 	if out, ok, err := s.recallExec(ctx, j, k, op, false); ok || err != nil {
@@ -38,7 +38,7 @@ func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State
 	defer s.release()
 	j.line.Start()
 	out, err := s.runExec(ctx, j, k, op)
-	j.line.Done(err)
+	j.done(err)
 	return out, err
 }
 
@@ -154,6 +154,15 @@ func (s *Solver) count(cached bool) {
 		s.cached++
 	} else {
 		s.ran++
+	}
+}
+
+// uncount takes back a step that was spared too soon.
+func (s *Solver) uncount() {
+	s.stats.Lock()
+	defer s.stats.Unlock()
+	if s.cached > 0 {
+		s.cached--
 	}
 }
 

@@ -31,7 +31,7 @@ func (s *Solver) files(ctx context.Context, j job, op *pb.FileOp) ([]*layer.Stat
 	}
 	j.line.Start()
 	out, err := s.applyFiles(ctx, k, j, op)
-	j.line.Done(err)
+	j.done(err)
 	return out, err
 }
 
@@ -57,7 +57,11 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 		}
 		rec.Outputs = append(rec.Outputs, out)
 	}
-	first, err := s.opt.Records.Put(ctx, rec)
+	put := s.opt.Records.Put
+	if j.ignoreCache {
+		put = s.opt.Records.Replace
+	}
+	first, err := put(ctx, rec)
 	if err == nil && !s.hasTrees(ctx, first) {
 		first, err = s.opt.Records.Replace(ctx, rec) // what was there before was no use
 	}
@@ -65,7 +69,7 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 		return nil, err
 	}
 	return s.restack(first, j, func(output, n int, ref record.Layer) (*layer.Layer, error) {
-		return s.fileLayer(k, op, ref, false, func(context.Context) (*layer.Layer, error) {
+		return s.fileLayer(first, op, ref, false, func(context.Context) (*layer.Layer, error) {
 			return made(res, output, n, ref)
 		}), nil
 	})
@@ -152,8 +156,9 @@ func (s *Solver) hasTrees(ctx context.Context, rec *record.Record) bool {
 // identity is stored: then that one, with its mtimes, is adopted (DESIGN section 3).
 func (s *Solver) keepLayer(ctx context.Context, op *pb.FileOp, l *layer.Layer) (*record.Record, error) {
 	k := layerKey(l.Identity, op)
-	if rec, ok := s.opt.Records.Get(ctx, k); ok && len(rec.Outputs) == 1 && len(rec.Outputs[0].Layers) == 1 {
-		if rec.From != "" || s.hasTrees(ctx, rec) { // fileLayer mends what a remote cache does not have
+	if rec, ok := s.opt.Records.Get(ctx, k); ok {
+		right := len(rec.Outputs) == 1 && len(rec.Outputs[0].Layers) == 1 && rec.Outputs[0].Layers[0].Identity == l.Identity
+		if right && (rec.From != "" || s.hasTrees(ctx, rec)) { // fileLayer mends what a remote cache does not have
 			s.used(rec, nil, false)
 			return rec, nil
 		}
@@ -178,10 +183,10 @@ func (s *Solver) keepLayer(ctx context.Context, op *pb.FileOp, l *layer.Layer) (
 }
 
 // fileLayer makes a layer whose tree is stored. again does the operation that made it, for its contents, and for its tree
-// where the stored one turns out to be gone or damaged: then its records go too, so that the next build stores new ones.
+// where the stored one turns out to be gone or damaged: then new records take the place of those that named it.
 // foreign says that what it is copied from is not on this machine: a copy of what was copied is smaller than the layers that it was
 // copied from.
-func (s *Solver) fileLayer(exact key.Digest, op *pb.FileOp, ref record.Layer, foreign bool, again func(context.Context) (*layer.Layer, error)) *layer.Layer {
+func (s *Solver) fileLayer(rec *record.Record, op *pb.FileOp, ref record.Layer, foreign bool, again func(context.Context) (*layer.Layer, error)) *layer.Layer {
 	var contents layer.Source = againSource(again)
 	if foreign {
 		if copied := s.opt.Layers.Copy(ref); copied != nil {
@@ -198,16 +203,14 @@ func (s *Solver) fileLayer(exact key.Digest, op *pb.FileOp, ref record.Layer, fo
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		for _, k := range []key.Digest{exact, layerKey(ref.Identity, op)} {
-			if err := s.opt.Records.Delete(ctx, k); err != nil {
-				return nil, err
-			}
-		}
 		l, err := again(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return l.Tree(ctx)
+		if root, err = l.Tree(ctx); err != nil {
+			return nil, err
+		}
+		return root, s.mend(ctx, rec, op, ref, root)
 	})
 }
 
@@ -217,7 +220,7 @@ func (s *Solver) recallFiles(ctx context.Context, rec *record.Record, j job, op 
 	r := &replay{s: s, op: op, inputs: j.inputs}
 	foreign := !s.here(origins(op, j.inputs))
 	return s.restack(rec, j, func(output, n int, ref record.Layer) (*layer.Layer, error) {
-		return s.fileLayer(rec.Key, op, ref, foreign, func(ctx context.Context) (*layer.Layer, error) {
+		return s.fileLayer(rec, op, ref, foreign, func(ctx context.Context) (*layer.Layer, error) {
 			res, err := r.result(ctx)
 			if err != nil {
 				return nil, err
@@ -229,4 +232,35 @@ func (s *Solver) recallFiles(ctx context.Context, rec *record.Record, j job, op 
 			return l, err
 		}), nil
 	})
+}
+
+// mend stores a tree that was lost, and records that name it.
+func (s *Solver) mend(ctx context.Context, rec *record.Record, op *pb.FileOp, ref record.Layer, root *tree.Node) error {
+	blob, err := s.opt.Records.PutTree(root)
+	if err != nil || blob == ref.Tree {
+		return err
+	}
+	right := func(old record.Layer) record.Layer {
+		if old.Identity == ref.Identity {
+			old.Tree = blob
+		}
+		return old
+	}
+	one := &record.Record{Key: layerKey(ref.Identity, op), Created: rec.Created, Outputs: []record.Output{{Base: -1, Layers: []record.Layer{right(ref)}}}}
+	whole := *rec
+	whole.From, whole.Outputs = "", nil
+	for _, o := range rec.Outputs {
+		out := record.Output{Base: o.Base}
+		for _, l := range o.Layers {
+			out.Layers = append(out.Layers, right(l))
+		}
+		whole.Outputs = append(whole.Outputs, out)
+	}
+	for _, r := range []*record.Record{one, &whole} {
+		if r, err = s.opt.Records.Replace(ctx, r); err != nil {
+			return err
+		}
+		s.used(r, nil, false)
+	}
+	return nil
 }

@@ -44,10 +44,13 @@ func (g *graph) takeBack(asker *vertex, gone *layer.GoneError) bool {
 		// Another asker may have had it taken back already: then what was asked for is being made again.
 		return asker != nil && slices.ContainsFunc(asker.inputs, func(in *vertex) bool { return in.status != done })
 	}
-	g.s.opt.Layers.Lost(gone.Identity)
+	g.s.opt.Layers.Lost(gone)
 	undone := map[*vertex]bool{}
 	for _, v := range makers {
 		v.rewound++
+		if v.node.op.GetExec() != nil {
+			g.s.uncount()
+		}
 		v.line.Note(fmt.Sprintf("what the cache promised cannot be had (%v): done again", gone.Err))
 		undone[v] = true
 	}
@@ -105,9 +108,18 @@ func (g *graph) again(ctx context.Context) {
 			delete(g.vertices[n.digest].goals, gl)
 		}
 	}
+	// All are wanted before the first is answered: an answer stops what nobody else wants.
+	bad := map[*goal]*vertex{}
 	for _, gl := range open {
-		if !gl.closed {
-			g.pursue(ctx, gl)
+		bad[gl] = g.want(ctx, g.vertices[gl.target.node.digest], gl)
+	}
+	for _, gl := range open {
+		target := g.vertices[gl.target.node.digest]
+		switch v := bad[gl]; {
+		case v != nil:
+			g.finish(gl, answer{err: gl.source.locate(v.node, v.err)})
+		case target.status == done:
+			g.deliver(target)
 		}
 	}
 }

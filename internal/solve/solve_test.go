@@ -31,7 +31,6 @@ type world struct {
 	mu     sync.Mutex
 	layers map[key.Digest]*layer.Layer
 	away   map[key.Digest]bool // pinned layers whose files are elsewhere
-	lost   []key.Digest
 	gone   map[key.Digest]bool // layers that are promised and cannot be had
 	tries  map[string]int      // by the argument of "vary"
 	ran    []string            // commands, in the order they started
@@ -102,11 +101,10 @@ func (w *world) Copy(record.Layer) layer.Source {
 
 func (w *world) Adopt(_ context.Context, l *layer.Layer) *layer.Layer { return l }
 
-func (w *world) Lost(id key.Digest) {
+func (w *world) Lost(gone *layer.GoneError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.layers, id)
-	w.lost = append(w.lost, id)
+	delete(w.layers, gone.Identity)
 }
 
 // local makes the local root's records those of a solver.

@@ -59,8 +59,8 @@ type Layers interface {
 	Copy(ref record.Layer) layer.Source
 	// Adopt gives a layer that was just made the times of its first making, where those are known (DESIGN section 3).
 	Adopt(ctx context.Context, l *layer.Layer) *layer.Layer
-	// Lost says that a layer could not be had from where Layer found it: Layer is not to find it there again.
-	Lost(identity key.Digest)
+	// Lost says that a layer could not be had from where Layer found it: it is not to be found there again.
+	Lost(gone *layer.GoneError)
 }
 
 // Use is a record that a build used: it was found, or has just been made.

@@ -22,11 +22,14 @@ var errGone = errors.New("a recorded layer is gone")
 
 // restack makes the states that a record describes on today's inputs, and notes when its layers were made.
 func (s *Solver) restack(rec *record.Record, j job, find func(output, n int, ref record.Layer) (*layer.Layer, error)) ([]*layer.State, error) {
+	if len(rec.Outputs) != j.outputs() {
+		return nil, errGone
+	}
 	out := make([]*layer.State, len(rec.Outputs))
 	layers := []*layer.Layer{} // none is something else than not to have made any, see Use
 	for i, o := range rec.Outputs {
-		if o.Base >= len(j.inputs) {
-			return nil, errGone
+		if base := j.bases(i); o.Base >= len(j.inputs) || len(base) != 1 || base[0] != o.Base {
+			return nil, errGone // whoever wrote it meant another step
 		}
 		if o.Base >= 0 {
 			out[i] = j.inputs[o.Base]

@@ -2,6 +2,7 @@ package solve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -19,6 +20,30 @@ type job struct {
 	result bool // see Use.Result
 }
 
+// done ends the line, unless the step goes back to one whose layer is gone: then it is done again, and has not failed.
+func (j job) done(err error) {
+	var gone *layer.GoneError
+	if !errors.As(err, &gone) {
+		j.line.Done(err)
+	}
+}
+
+// outputs is how many outputs the step has.
+func (j job) outputs() int {
+	n := 0
+	if x := j.op.GetExec(); x != nil {
+		for _, m := range x.Mounts {
+			n = max(n, int(m.Output)+1)
+		}
+	}
+	if f := j.op.GetFile(); f != nil {
+		for _, a := range f.Actions {
+			n = max(n, int(a.Output)+1)
+		}
+	}
+	return n
+}
+
 // do gives the outputs of a vertex. Its context is cancelled when nobody wants them any more.
 func (s *Solver) do(ctx context.Context, j job) ([]*layer.State, error) {
 	ctx = progress.With(ctx, j.line)
@@ -31,11 +56,11 @@ func (s *Solver) do(ctx context.Context, j job) ([]*layer.State, error) {
 		return s.exec(ctx, j, op.Exec)
 	case *pb.Op_Merge:
 		out, err := merge(ctx, op.Merge, j.inputs)
-		j.line.Done(err)
+		j.done(err)
 		return []*layer.State{out}, err
 	case *pb.Op_Diff:
 		out, err := diff(ctx, op.Diff, j.inputs)
-		j.line.Done(err)
+		j.done(err)
 		return []*layer.State{out}, err
 	}
 	err := fmt.Errorf("%q is an operation that this version does not know", j.name)

@@ -2,6 +2,7 @@ package solve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -45,10 +46,15 @@ func (s *Solver) verify(ctx context.Context, j job, op *pb.ExecOp, rec *record.R
 	diff := Difference{Step: j.name, Key: rec.Key}
 	for i, o := range res.Outputs {
 		if i >= len(found) || o.Base != rec.Outputs[i].Base {
-			diff.Files = append(diff.Files, tree.Difference{Path: "/", What: "the step has other outputs than its record"})
+			diff.Files = append(diff.Files, tree.Difference{What: "the step has other outputs than its record"})
 			continue
 		}
 		was, err := own(ctx, found[i], len(rec.Outputs[i].Layers))
+		var gone *layer.GoneError
+		if errors.As(err, &gone) {
+			j.line.Note(fmt.Sprintf("cannot be compared, what the cache has is not to be had: %v", gone.Err))
+			return nil // whoever needs the layer will find that out, and have it made
+		}
 		if err != nil {
 			return err
 		}
