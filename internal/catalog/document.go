@@ -142,7 +142,7 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 		}
 		doc.bytes += int64(len(blob))
 	}
-	p, err := decodePage(blob)
+	p, err := decodeFirst(blob)
 	if v := new(versionError); errors.As(err, &v) {
 		u := reject("%v", v)
 		u.newer = v.version > version
@@ -229,7 +229,7 @@ func readPage(ctx context.Context, store remote.Store, ref pageRef) (state, erro
 	if err != nil {
 		return state{}, err
 	}
-	p, err := decodePage(b)
+	p, err := decodeFurther(b)
 	if err != nil {
 		return state{}, fmt.Errorf("page %s: %w: %w", ref.Tag, err, remote.ErrDamaged)
 	}

@@ -19,7 +19,7 @@ func FuzzPage(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	dec, err := decompressor()
+	dec, err := firstDecoder()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func FuzzPage(f *testing.F) {
 		if !isPacked {
 			b = enc.EncodeAll(b, nil)
 		}
-		p, err := decodePage(b)
+		p, err := decodeFirst(b)
 		if err != nil {
 			return
 		}
@@ -51,7 +51,7 @@ func FuzzPage(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q, err := decodePage(again)
+		q, err := decodeFirst(again)
 		if err != nil {
 			t.Fatalf("written and not read: %v", err)
 		}

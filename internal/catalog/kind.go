@@ -32,7 +32,7 @@ type head struct {
 // parse reads a document's head, and says what the document is.
 func parse(b []byte) (head, kind) {
 	var h head
-	if len(b) > maxDocument {
+	if len(b) > maxDocument || CountJSON(b) > maxHead {
 		return h, other
 	}
 	if json.Unmarshal(b, &h) != nil {

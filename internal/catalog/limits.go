@@ -24,15 +24,17 @@ type Limits struct {
 
 // Bounds of what is read, whoever wrote it (DESIGN invariant 9), and of what is written, so that it can be read.
 const (
-	maxBlob     = 4 << 20     // compressed bytes of a page
-	maxDecoded  = 32 << 20    // its JSON
+	maxBlob     = 4 << 20 // compressed bytes of a page
+	maxFirst    = 2 * firstJSON
+	maxFurther  = 2 * pageJSON
+	valueJSON   = 24          // bytes of JSON that a value takes on average, at least: what larder writes takes more
+	maxHead     = 100_000     // values in a document
 	maxDocument = 4 << 20     // a document, as registries bound it
 	maxRecords  = 20_000      // in one page
-	maxBlobs    = 4_000       // named by one document
-	maxPages    = 64          // further ones
+	maxPages    = 16          // further ones
 	maxData     = 64 << 10    // Record.Data
 	maxName     = 4 << 10     // Record.Name
-	maxOutputs  = 1_000       // of a record, and layers of all of them
+	maxOutputs  = 1_000       // of a record, layers of all of them, and keys that a record names
 	maxRetired  = 256         // pages
 	maxCopies   = 64          // of a layer
 	maxSequence = 1 << 62     // leaves room for going up
@@ -62,6 +64,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Page, 26<<10)
 	def(&l.Blobs, 140)
 	def(&l.Pages, 8)
+	l.Pages = min(l.Pages, maxPages)
 	return l
 }
 

@@ -136,13 +136,13 @@ func weigh(s state) int {
 	return n
 }
 
-// weight is about how much JSON an entry takes with all that it names.
+// weight is about how much JSON an entry takes with all that it names; one of many small values weighs more, as they are counted when it is read.
 func weight(s state, e Entry) int {
 	b, err := json.Marshal(e.Record)
 	if err != nil {
 		return firstJSON // cannot happen; it would fit nowhere
 	}
-	n := len(b) + 40
+	n := max(len(b)+40, valueJSON*(CountJSON(b)+3))
 	for l := range layersOf(e.Record) {
 		n += 400 * len(s.layers[l.Identity])
 		if _, ok := s.trees[l.Tree]; ok {

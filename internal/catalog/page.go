@@ -69,10 +69,13 @@ var (
 	compressor = sync.OnceValues(func() (*zstd.Encoder, error) {
 		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	})
-	decompressor = sync.OnceValues(func() (*zstd.Decoder, error) {
-		return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxDecoded), zstd.WithDecoderConcurrency(2))
-	})
+	firstDecoder   = sync.OnceValues(func() (*zstd.Decoder, error) { return newDecoder(maxFirst) })
+	furtherDecoder = sync.OnceValues(func() (*zstd.Decoder, error) { return newDecoder(maxFurther) })
 )
+
+func newDecoder(most uint64) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(most), zstd.WithDecoderConcurrency(2))
+}
 
 // newPage makes a page that holds s. Equal states give equal bytes.
 func newPage(scope string, at time.Time, s state) *page {
@@ -117,18 +120,26 @@ func (p *page) encode() ([]byte, error) {
 	return enc.EncodeAll(b, nil), nil
 }
 
-// decodePage reads a page, whose digest has been compared already, and checks everything that it says against the bounds.
-func decodePage(b []byte) (*page, error) {
+// decodeFirst reads a first page, whose digest has been compared already, and checks everything that it says against the bounds.
+func decodeFirst(b []byte) (*page, error) { return decodePage(b, firstDecoder, maxFirst) }
+
+// decodeFurther does that for a further page. There are maxPages of those at most, so that a whole catalog is bounded too.
+func decodeFurther(b []byte) (*page, error) { return decodePage(b, furtherDecoder, maxFurther) }
+
+func decodePage(b []byte, decoder func() (*zstd.Decoder, error), most int) (*page, error) {
 	if len(b) > maxBlob {
 		return nil, fmt.Errorf("a page of %d bytes", len(b))
 	}
-	dec, err := decompressor()
+	dec, err := decoder()
 	if err != nil {
 		return nil, err
 	}
 	plain, err := dec.DecodeAll(b, nil)
 	if err != nil {
 		return nil, err
+	}
+	if n := CountJSON(plain); len(plain) > most || n > maxValues(most) {
+		return nil, fmt.Errorf("a page of %d values in %d bytes", n, len(plain))
 	}
 	p := new(page)
 	if err := json.Unmarshal(plain, p); err != nil {
@@ -142,6 +153,10 @@ func decodePage(b []byte) (*page, error) {
 	}
 	return p, nil
 }
+
+// maxValues is how many values a page may have whose JSON has a bound of most bytes, twice what larder writes: weight sees to it that what is
+// written has fewer, and some are left for what only a first page has.
+func maxValues(most int) int { return most/2/valueJSON + 4096 }
 
 // versionError says that a catalog was written by another larder.
 type versionError struct{ version int }
@@ -217,7 +232,7 @@ func fits(r *record.Record) bool {
 	for range layersOf(r) {
 		layers++
 	}
-	return len(r.Data) <= maxData && len(r.Name) <= maxName && len(r.Outputs) <= maxOutputs && layers <= maxOutputs
+	return len(r.Data) <= maxData && len(r.Name) <= maxName && len(r.Outputs) <= maxOutputs && layers <= maxOutputs && len(r.With) <= maxOutputs
 }
 
 // state gives what the page holds. A key that stands twice counts once.

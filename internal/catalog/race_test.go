@@ -16,7 +16,10 @@ import (
 func TestMain(m *testing.M) {
 	b, err := newPage("", time.Time{}, newState()).encode()
 	if err == nil {
-		_, err = decodePage(b)
+		_, err = decodeFirst(b)
+	}
+	if err == nil {
+		_, err = decodeFurther(b)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
