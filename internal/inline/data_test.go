@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -261,6 +262,29 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestSmallConfigsThatGrow: a few hundred bytes that unpack to millions of empty things are refused before those are made.
+func TestSmallConfigsThatGrow(t *testing.T) {
+	k := digestOf("k").String()
+	for name, c := range map[string]struct{ before, each, after string }{
+		"records": {`{"version":1,"records":[`, `{}`, `]}`},
+		"outputs": {`{"version":1,"records":[{"key":"` + k + `","outputs":[`, `{}`, `]}]}`},
+		"layers":  {`{"version":1,"records":[{"key":"` + k + `","outputs":[{"layers":[`, `{}`, `]}]}]}`},
+		"keys":    {`{"version":1,"records":[{"key":"` + k + `","with":[`, `""`, `]}]}`},
+		"copies":  {`{"version":1,"layers":{"` + k + `":[`, `{}`, `]}}`},
+	} {
+		for _, n := range []int{1_300_000, maxValues/2 - 10} {
+			config := configWith(t, pack(t, c.before+strings.Repeat(c.each+",", n-1)+c.each+c.after))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, ok, err := FromConfig(config)
+			runtime.ReadMemStats(&after)
+			if took := after.TotalAlloc - before.TotalAlloc; err == nil || !ok || took > 160<<20 || n > maxValues && took > 20<<20 {
+				t.Errorf("%d %s: a config of %d bytes takes %d bytes of memory, %v", n, name, len(config), took, err)
+			}
+		}
+	}
+}
+
 func mustMarshal(t testing.TB, d *Data) []byte {
 	t.Helper()
 	b, err := d.Marshal()
@@ -296,6 +320,13 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("4000 records take %d bytes of config, %d of JSON", len(value), len(decoded(t, value)))
+	small := &Data{Layers: map[key.Digest][]catalog.Blob{}}
+	for i := range 150 {
+		small.Records = append(small.Records, &record.Record{Key: digestOf(fmt.Sprint(i)), Created: day, Outputs: make([]record.Output, maxOutputs)})
+	}
+	if d, _, err := FromConfig(configWith(t, mustMarshal(t, small))); err != nil || len(d.Records) != 150 {
+		t.Error(err)
+	}
 	for i := range 20_000 {
 		large.Records = append(large.Records, recordOf(fmt.Sprint("more ", i), fmt.Sprint("layer ", i)))
 	}

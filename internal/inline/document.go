@@ -1,22 +1,23 @@
 package inline
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 
+	"larder/internal/catalog"
 	"larder/internal/key"
 	"larder/internal/record"
 )
 
 // Bounds of what is read, whoever wrote it (DESIGN invariant 9), and of what is written, so that it can be read.
 const (
-	maxConfig  = 8 << 20 // an image's config
-	maxPacked  = 1 << 20 // the compressed records
-	maxDecoded = 4 << 20 // their JSON
+	maxConfig  = 8 << 20        // an image's config
+	maxPacked  = 1 << 20        // the compressed records
+	maxDecoded = 4 << 20        // their JSON
+	maxValues  = maxDecoded / 8 // in it; what Marshal writes takes more than eight bytes for each
 	maxRecords = 10_000
 	maxLayers  = 10_000
 	maxCopies  = 16       // of a layer
@@ -30,7 +31,7 @@ const version = 1
 // document is Data as it is written, before it is compressed.
 type document struct {
 	Version int                   `json:"version"`
-	Records records               `json:"records,omitempty"`
+	Records []*record.Record      `json:"records,omitempty"`
 	Layers  map[key.Digest][]blob `json:"layers,omitempty"`
 }
 
@@ -42,26 +43,13 @@ type blob struct {
 	DiffID digest.Digest `json:"diffID"`
 }
 
-type records []*record.Record
-
-// UnmarshalJSON stops at the bound: a list of empty records takes fifty times the memory of its text.
-func (l *records) UnmarshalJSON(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return errors.Join(errors.New("no list of records"), err)
+// UnmarshalJSON counts before it decodes: a list of empty things takes fifty times the memory of its text.
+func (doc *document) UnmarshalJSON(b []byte) error {
+	if n := catalog.CountJSON(b); n > maxValues {
+		return fmt.Errorf("%d values (the limit is %d)", n, maxValues)
 	}
-	for dec.More() {
-		if len(*l) == maxRecords {
-			return fmt.Errorf("more than %d records", maxRecords)
-		}
-		r := new(record.Record)
-		if err := dec.Decode(r); err != nil {
-			return err
-		}
-		*l = append(*l, r)
-	}
-	_, err := dec.Token()
-	return err
+	type plain document
+	return json.Unmarshal(b, (*plain)(doc))
 }
 
 // check finds what no build writes.
