@@ -72,7 +72,7 @@ func (c *Client) resolve(ctx context.Context, op string, ref Ref, scope string) 
 	}
 	resp.Body.Close()
 	if !useful && op == "push" {
-		desc, _, err = c.FetchOwn(ctx, ref)
+		desc, _, err = c.FetchPush(ctx, ref)
 	} else if !useful {
 		desc, _, err = c.Fetch(ctx, ref)
 	}
@@ -109,23 +109,33 @@ func (c *Client) Manifest(ctx context.Context, ref Ref, desc ocispecs.Descriptor
 // Fetch gets the manifest that a tag points to, or that a digest names, by one GET. The bytes match the descriptor's
 // digest; they are JSON of the descriptor's media type and at most MaxManifest long.
 func (c *Client) Fetch(ctx context.Context, ref Ref) (ocispecs.Descriptor, []byte, error) {
-	return c.fetch(ctx, ref, func(q call) (*endpoint, *http.Response, error) {
+	return c.fetch(ctx, ref, pullScope(ref.Repo), func(q call) (*endpoint, *http.Response, error) {
 		return c.anywhere(ctx, ref, q, func(_ *endpoint, resp *http.Response) bool { return resp.StatusCode == http.StatusOK })
 	})
 }
 
 // FetchOwn is Fetch at the registry itself, never at a mirror, which may show a tag as it was yesterday.
 func (c *Client) FetchOwn(ctx context.Context, ref Ref) (ocispecs.Descriptor, []byte, error) {
-	return c.fetch(ctx, ref, func(q call) (*endpoint, *http.Response, error) { return c.ask(ctx, ref, q, http.StatusOK) })
+	return c.fetchOwn(ctx, ref, pullScope(ref.Repo))
 }
 
-func (c *Client) fetch(ctx context.Context, ref Ref, get func(call) (*endpoint, *http.Response, error)) (ocispecs.Descriptor, []byte, error) {
+// FetchPush is FetchOwn under a token that may push: for a caller that is about to. Many registries say of a repository which is
+// not there yet that access to it is denied, unless to one who may make it.
+func (c *Client) FetchPush(ctx context.Context, ref Ref) (ocispecs.Descriptor, []byte, error) {
+	return c.fetchOwn(ctx, ref, pushScope(ref.Repo))
+}
+
+func (c *Client) fetchOwn(ctx context.Context, ref Ref, scope string) (ocispecs.Descriptor, []byte, error) {
+	return c.fetch(ctx, ref, scope, func(q call) (*endpoint, *http.Response, error) { return c.ask(ctx, ref, q, http.StatusOK) })
+}
+
+func (c *Client) fetch(ctx context.Context, ref Ref, scope string, get func(call) (*endpoint, *http.Response, error)) (ocispecs.Descriptor, []byte, error) {
 	object, err := ref.object()
 	if err != nil {
 		return ocispecs.Descriptor{}, nil, fail(ctx, "pull", ref, err)
 	}
 	q := call{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": {acceptManifest}},
-		scopes: []string{pullScope(ref.Repo)}}
+		scopes: []string{scope}}
 	for try := 1; ; try++ {
 		e, resp, err := get(q)
 		if err != nil {

@@ -23,14 +23,17 @@ func quiet(t *testing.T) *registry.Client {
 
 func TestContract(t *testing.T) {
 	reg := testregistry.Start(t)
-	open := func(t *testing.T) remote.Store {
+	open := func(t *testing.T) *Store {
 		ref, err := registry.ParseRef(reg.Ref("cache/" + strings.ToLower(strings.NewReplacer("/", "-").Replace(t.Name()))))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return New(quiet(t), ref)
 	}
-	t.Run("Bare", func(t *testing.T) { storetest.Run(t, open) })
+	t.Run("Bare", func(t *testing.T) { storetest.Run(t, func(t *testing.T) remote.Store { return open(t) }) })
+	t.Run("ForWriting", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) remote.Store { return open(t).ForWriting() })
+	})
 	t.Run("Wrapped", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) remote.Store { return remote.Wrap(open(t), remote.Options{}) })
 	})

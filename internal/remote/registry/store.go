@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,12 +23,20 @@ import (
 type Store struct {
 	client *registry.Client
 	ref    registry.Ref // without tag and digest
+
+	writing  bool        // see ForWriting
+	readOnly atomic.Bool // the credentials turned out to allow no more
 }
 
 // New makes a Store of ref's repository; a tag or digest in ref means nothing. The client stays the caller's.
 func New(client *registry.Client, ref registry.Ref) *Store {
 	return &Store{client: client, ref: registry.Ref{Host: ref.Host, Repo: ref.Repo}}
 }
+
+// ForWriting gives the same Store to a caller that is about to write to it: documents are read by name under a token that may push.
+// Many registries say of a repository which is not there yet that access to it is denied, unless to one who may make it. Where the
+// credentials do not allow it, the token is one that may pull, as without ForWriting.
+func (s *Store) ForWriting() *Store { return &Store{client: s.client, ref: s.ref, writing: true} }
 
 var _ remote.Store = (*Store)(nil)
 
@@ -50,13 +59,14 @@ func (s *Store) named(name string) (registry.Ref, error) {
 	return ref, remote.CheckName(name)
 }
 
-// Manifest costs one GET. The version is the digest.
+// Manifest costs one GET; the first one of a Store for writing costs two where the credentials allow only reading. The version is the
+// digest.
 func (s *Store) Manifest(ctx context.Context, name string) (remote.Document, error) {
 	ref, err := s.named(name)
 	if err != nil {
 		return remote.Document{}, err
 	}
-	fetch := s.client.FetchOwn
+	fetch := s.fetch
 	if ref.Digest != "" {
 		fetch = s.client.Fetch
 	}
@@ -65,6 +75,21 @@ func (s *Store) Manifest(ctx context.Context, name string) (remote.Document, err
 		return remote.Document{}, translate(err)
 	}
 	return remote.Document{Bytes: b, Version: remote.Version(desc.Digest)}, nil
+}
+
+func (s *Store) fetch(ctx context.Context, ref registry.Ref) (ocispecs.Descriptor, []byte, error) {
+	ask := s.writing && !s.readOnly.Load()
+	if ask {
+		desc, b, err := s.client.FetchPush(ctx, ref)
+		if !errors.Is(err, registry.ErrDenied) {
+			return desc, b, err
+		}
+	}
+	desc, b, err := s.client.FetchOwn(ctx, ref)
+	if ask && (err == nil || errors.Is(err, registry.ErrNotFound)) {
+		s.readOnly.Store(true)
+	}
+	return desc, b, err
 }
 
 // PutManifest costs a HEAD, unless old is Any, and right after it a PUT, which is not repeated without another HEAD.
