@@ -29,6 +29,7 @@ type Remotes struct {
 	policy remote.Policy
 	seen   *catalog.Seen
 
+	writes map[string]bool         // what will be written to, by the same names as stores
 	stores map[string]remote.Store // by all that their references say but for the tag
 	close  []func() error
 }
@@ -44,7 +45,7 @@ func (e *Engine) Remotes() *Remotes {
 		},
 		policy: e.cfg.Patience.Remote,
 		seen:   catalog.OpenSeen(filepath.Join(e.root, "seen")),
-		stores: map[string]remote.Store{},
+		writes: map[string]bool{}, stores: map[string]remote.Store{},
 	}
 }
 
@@ -63,9 +64,14 @@ func (r *Remotes) Options(keys *catalog.Keys) catalog.Options {
 	return catalog.Options{Keys: keys, Seen: r.seen}
 }
 
+// identify tells stores apart: by all that a reference says of one, its credentials included, but not which document is meant.
+func identify(ref cacheref.Ref) string {
+	return fmt.Sprintf("%q %q %q %t %q %q", ref.Type, ref.Repository.Host, ref.Repository.Repo, ref.Insecure, ref.Dir, ref.Attrs)
+}
+
 // Open opens the store that a reference names.
 func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
-	id := fmt.Sprintf("%q %q %q %t %q %q", ref.Type, ref.Repository.Host, ref.Repository.Repo, ref.Insecure, ref.Dir, ref.Attrs)
+	id := identify(ref)
 	if have := r.stores[id]; have != nil {
 		return have, nil
 	}
@@ -78,7 +84,11 @@ func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
 			client = r.client(ref.Repository.Host)
 			r.close = append(r.close, func() error { client.Close(); return nil })
 		}
-		store = remoteregistry.New(client, ref.Repository)
+		repository := remoteregistry.New(client, ref.Repository)
+		if r.writes[id] {
+			repository = repository.ForWriting()
+		}
+		store = repository
 	case cacheref.Local:
 		store, err = remotelocal.New(ref.Dir)
 	case cacheref.S3:
@@ -114,6 +124,9 @@ func tagScope(tag string) string { return "tag:" + tag }
 
 // sources makes the catalogs of all references readable, and gives the targets.
 func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.Target, err error) {
+	for _, ref := range c.To {
+		r.writes[identify(ref)] = true
+	}
 	byID := map[string]*cache.Source{}
 	source := func(store remote.Store, name catalog.Name) *cache.Source {
 		src := r.source(store, name, c.Keys)

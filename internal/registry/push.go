@@ -52,7 +52,8 @@ func (c *Client) PushBlob(ctx context.Context, ref Ref, up Upload) (sent bool, e
 		}
 	}
 	if neighbour == "" && (!up.New || up.Check) {
-		if ok, err := c.hasBlob(ctx, e, ref, up.Desc.Digest); ok || err != nil {
+		// Some registries deny a look at what does not exist yet; the push itself tells then.
+		if ok, err := c.hasBlob(ctx, e, ref, up.Desc.Digest); ok || err != nil && !errors.Is(err, ErrDenied) {
 			return false, err
 		}
 	}
