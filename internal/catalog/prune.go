@@ -125,9 +125,9 @@ func holds(ctx context.Context, store remote.Store, tag string) (kind, error) {
 // what a tag stands for with all its other tags.
 func removePage(ctx context.Context, store remote.Store, tag string) error {
 	switch held, err := holds(ctx, store, tag); {
-	case errors.Is(err, remote.ErrNotFound), err == nil && held != ours && held != broken:
+	case err == nil && (held == other || held == buildKit):
 		return nil
-	case err != nil:
+	case err != nil && !errors.Is(err, remote.ErrNotFound): // a directory may have the tag without its document
 		return err
 	}
 	return store.DeleteManifest(ctx, tag)
@@ -169,7 +169,7 @@ func (s Summary) foreign() bool {
 	if why := new(untrusted); errors.As(s.Err, &why) {
 		return why.held == other || why.held == buildKit || why.held == broken && !scopeTag.MatchString(s.Name.Tag)
 	}
-	return errors.Is(s.Err, ErrAbsent) // somebody has just removed it
+	return errors.Is(s.Err, ErrAbsent) && !scopeTag.MatchString(s.Name.Tag) // it has lost its document
 }
 
 func summarise(ctx context.Context, store remote.Store, tag string, opt Options) Summary {
