@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -31,10 +34,43 @@ func (s *Store) readIndex() (ocispecs.Index, error) {
 		return ocispecs.Index{}, err
 	}
 	var index ocispecs.Index
-	if err := json.Unmarshal(b, &index); err != nil {
-		return ocispecs.Index{}, fmt.Errorf("index.json: %w: %w", err, remote.ErrDamaged)
+	if err = json.Unmarshal(b, &index); err == nil && index.SchemaVersion != 2 {
+		err = fmt.Errorf("schema %d", index.SchemaVersion)
+	}
+	if err != nil {
+		return ocispecs.Index{}, fmt.Errorf("index.json is no index: %w: %w (the next write sets it aside as index.json%s..., and no blob is removed for %d days)",
+			err, remote.ErrDamaged, aside, int(spared.Hours()/24))
 	}
 	return index, nil
+}
+
+const (
+	aside  = ".damaged-"         // goes before the time in the name of an index that was set aside
+	spared = 30 * 24 * time.Hour // for how long nothing is swept then: nobody knows which blobs it named
+)
+
+// setAside gives index.json another name. The exclusive lock is held.
+func (s *Store) setAside() error {
+	path := s.path(ocispecs.ImageIndexFile)
+	if err := touch(path); err != nil {
+		return err
+	}
+	return os.Rename(path, path+aside+time.Now().UTC().Format("20060102T150405.000000000Z"))
+}
+
+// mourns tells whether an index was set aside not long ago.
+func (s *Store) mourns() bool {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		if !strings.HasPrefix(e.Name(), ocispecs.ImageIndexFile+aside) {
+			return false
+		}
+		st, err := e.Info()
+		return err != nil || time.Since(st.ModTime()) < spared
+	})
 }
 
 func (s *Store) writeIndex(index ocispecs.Index) error {

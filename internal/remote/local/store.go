@@ -6,6 +6,7 @@
 //	.larder/lock        shared by who asks for a blob that he means to rely on, exclusive while index.json changes or blobs go
 //	.larder/tmp/        being written; locked by their writer
 //	.larder/swept       its time is that of the last sweep
+//	index.json.damaged-TIME  what could not be read when index.json had to be written
 //
 // Several processes may use it. Files appear by renaming, so that who reads takes no lock and an interrupted writer leaves nothing but
 // a temporary file for the next sweep.
@@ -41,16 +42,18 @@ type Store struct {
 
 var _ remote.Store = (*Store)(nil)
 
-// New makes a Store of a directory, which need not exist.
+// New makes a Store of a directory, which need not exist. One that has something else in it than an OCI layout is refused, as an error
+// of kind Usage; so is one in which links lie where larder writes.
 func New(dir string) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fault.Errorf(fault.Usage, "cache directory %s: %w", dir, err)
 	}
-	if st, err := os.Stat(abs); err == nil && !st.IsDir() {
-		return nil, fault.Errorf(fault.Usage, "cache directory %s: it is no directory", abs)
+	s := &Store{dir: abs, turn: make(chan struct{}, 1)}
+	if err := s.check(); err != nil {
+		return nil, fault.Errorf(fault.Machine, "cache directory %s: %w", abs, err)
 	}
-	return &Store{dir: abs, turn: make(chan struct{}, 1)}, nil
+	return s, nil
 }
 
 // Name is "local:" and the absolute path.
@@ -142,7 +145,7 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +191,7 @@ func (s *Store) open(ctx context.Context, desc ocispecs.Descriptor, off, n int64
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, s.fail("read blob "+desc.Digest.String(), err)
 	}
@@ -235,16 +238,14 @@ func (s *Store) Has(ctx context.Context, desc ocispecs.Descriptor) (bool, error)
 	return present(path, desc.Size), nil
 }
 
-func present(path string, size int64) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular() && st.Size() == size
-}
-
 // Delete removes a file.
 func (s *Store) Delete(_ context.Context, d digest.Digest) error {
 	path, err := s.blob(d)
 	if err != nil {
 		return err
+	}
+	if err := s.check(); err != nil {
+		return s.fail("delete blob "+d.String(), err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s.fail("delete blob "+d.String(), err)

@@ -19,21 +19,21 @@ const grace = time.Hour
 
 // sweepSometimes sweeps where the last time was an hour ago.
 func (s *Store) sweepSometimes(index ocispecs.Index) {
-	if st, err := os.Stat(s.path(".larder", "swept")); err == nil && time.Since(st.ModTime()) < grace && time.Since(st.ModTime()) > -grace {
+	if st, err := os.Lstat(s.path(".larder", "swept")); err == nil && time.Since(st.ModTime()) < grace && time.Since(st.ModTime()) > -grace {
 		return
 	}
 	s.sweep(index)
 }
 
 // sweep removes old blobs that no document of index names, and what interrupted writers left. The exclusive lock is held. What cannot
-// be removed is left for the next time; so are all blobs where a document cannot be read, as nobody knows what it names.
+// be removed is left for the next time; so are all blobs where a document cannot be read, or an index could not, as nobody knows what
+// it names.
 func (s *Store) sweep(index ocispecs.Index) {
-	if f, err := os.Create(s.path(".larder", "swept")); err == nil {
-		f.Chmod(0o644)
-		f.Close()
-		touch(f.Name())
-	}
+	s.write(s.path(".larder", "swept"), nil, false) // where the disk is full, the next sweep comes soon
 	s.sweepWriters()
+	if s.mourns() {
+		return
+	}
 	named := map[digest.Digest]bool{}
 	for _, d := range index.Manifests {
 		if !s.reach(d, named, 0) {
@@ -119,6 +119,9 @@ func (s *Store) sweepWriters() {
 		return
 	}
 	for _, e := range entries {
+		if !e.Type().IsRegular() { // no writer's
+			continue
+		}
 		if lock, err := flock.Try(s.path(".larder", "tmp", e.Name()), flock.Exclusive); err == nil {
 			lock.Remove()
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,15 +18,21 @@ import (
 
 // lock takes the directory's lock.
 func (s *Store) lock(ctx context.Context, mode flock.Mode) (*flock.Lock, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	return flock.Acquire(ctx, s.path(".larder", "lock"), mode)
 }
 
 // prepare makes the directories. Their modes do not depend on the umask.
 func (s *Store) prepare() error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	for _, dir := range []string{s.path(ocispecs.ImageBlobsDir), s.path(ocispecs.ImageBlobsDir, "sha256"), s.path(".larder"), s.path(".larder", "tmp")} {
+	for _, dir := range s.dirs() {
 		err := os.Mkdir(dir, 0o755)
 		if err == nil {
 			err = os.Chmod(dir, 0o755)
@@ -37,7 +42,7 @@ func (s *Store) prepare() error {
 		}
 	}
 	layout := s.path(ocispecs.ImageLayoutFile)
-	if _, err := os.Stat(layout); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(layout); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return s.write(layout, []byte(`{"imageLayoutVersion":"`+ocispecs.ImageLayoutVersion+`"}`), true)
@@ -104,12 +109,6 @@ func (s *Store) write(path string, b []byte, durable bool) error {
 	return f.commit(path)
 }
 
-// touch makes a file young, so that the sweep leaves it.
-func touch(path string) error {
-	now := time.Now()
-	return os.Chtimes(path, now, now)
-}
-
 // Put copies a blob into a file, unless it is there or New.
 func (s *Store) Put(ctx context.Context, up remote.Upload) (sent bool, err error) {
 	path, err := s.blob(up.Desc.Digest)
@@ -144,7 +143,8 @@ func (s *Store) Put(ctx context.Context, up remote.Upload) (sent bool, err error
 }
 
 // change lets edit alter index.json, unless edit gives an error or says that there is nothing to write, and sweeps after it is
-// written, so that nothing goes that the index still names; all under the lock.
+// written, so that nothing goes that the index still names; all under the lock. One that cannot be read is set aside, and counts as
+// empty.
 func (s *Store) change(ctx context.Context, edit func(*ocispecs.Index) (write bool, err error), sweep func(ocispecs.Index)) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -161,14 +161,20 @@ func (s *Store) change(ctx context.Context, edit func(*ocispecs.Index) (write bo
 	}
 	defer lock.Unlock()
 	index, err := s.readIndex()
-	if errors.Is(err, remote.ErrDamaged) {
-		index, err = emptyIndex(), nil // nobody can read what it named
+	damaged := errors.Is(err, remote.ErrDamaged)
+	if damaged {
+		index, err = emptyIndex(), nil
 	}
 	if err != nil {
 		return err
 	}
 	if write, err := edit(&index); err != nil || !write {
 		return err
+	}
+	if damaged {
+		if err := s.setAside(); err != nil {
+			return err
+		}
 	}
 	if err := s.writeIndex(index); err != nil {
 		return err

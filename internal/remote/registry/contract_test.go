@@ -31,10 +31,7 @@ func TestContract(t *testing.T) {
 		return New(quiet(t), ref)
 	}
 	t.Run("Bare", func(t *testing.T) { storetest.Run(t, func(t *testing.T) remote.Store { return open(t) }) })
-	t.Run("ForWriting", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) remote.Store { return open(t).ForWriting() })
-	})
-	t.Run("Wrapped", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) remote.Store { return remote.Wrap(open(t), remote.Options{}) })
+	t.Run("WrappedForWriting", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) remote.Store { return remote.Wrap(open(t).ForWriting(), remote.Options{}) })
 	})
 }
