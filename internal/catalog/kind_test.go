@@ -78,8 +78,12 @@ func TestOtherScopesStay(t *testing.T) {
 				}
 			}
 		}
+		m.alike = true
 		if err := Remove(t.Context(), m, moved); err != nil {
 			t.Fatal(err)
+		}
+		if _, there := m.docs[moved.Tag]; there {
+			t.Error("the copy stays")
 		}
 		mustSave(t, m, moved, step("t", "x").withoutBlobs(), Options{})
 		if c := mustLoad(t, m, mainScope, Options{}); len(c.Entries(t.Context())) != 1 {

@@ -29,6 +29,7 @@ type memory struct {
 	// fault, where set, may answer a request: op is the method's name, arg the tag or digest.
 	fault func(op, arg string) error
 	mute  bool // MissingError without digests
+	alike bool // a document is deleted under all its names, as registries do
 
 	mu    sync.Mutex
 	docs  map[string][]byte
@@ -173,6 +174,9 @@ func (m *memory) DeleteManifest(ctx context.Context, name string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if gone := m.docs[name]; m.alike {
+		maps.DeleteFunc(m.docs, func(_ string, b []byte) bool { return bytes.Equal(b, gone) })
+	}
 	delete(m.docs, name)
 	return nil
 }

@@ -79,15 +79,21 @@ func Remove(ctx context.Context, store remote.Store, name Name) error {
 	fail := func(err error) error {
 		return fault.Errorf(fault.Registry, "remove the catalog of scope %q from %s: %w", name.Scope, store.Name(), err)
 	}
-	switch held, err := holds(ctx, store, name.Tag); {
-	case errors.Is(err, remote.ErrNotFound):
-	case err != nil:
-		return fail(err)
-	case held == other, held == buildKit:
+	doc, err := read(ctx, store, name, Options{}.withDefaults())
+	switch why := new(untrusted); {
+	case errors.As(err, &why) && (why.held == other || why.held == buildKit):
 		return fault.Errorf(fault.Usage, "the tag %s in %s stands for an image, or something else that larder did not write: it is not removed", name.Tag, store.Name())
-	case held == broken && !scopeTag.MatchString(name.Tag):
+	case why.held == broken && why.damaged && !scopeTag.MatchString(name.Tag):
 		return fault.Errorf(fault.Usage, "what stands under the tag %s in %s is damaged, and may have been an image: it is not removed. "+
 			"A build with that tag in --cache-to writes over it", name.Tag, store.Name())
+	case why.elsewhere:
+		// Registries delete what a tag stands for with all its tags: the catalog that this is a copy of would go too.
+		w := newWriter(store, name, Options{})
+		if _, err := w.write(ctx, current{document: document{version: doc.version}, all: newState()}, newState(), true); err != nil {
+			return fail(err)
+		}
+	case err != nil && !errors.Is(err, ErrAbsent):
+		return fail(err)
 	}
 	tags, err := store.Names(ctx, pagePrefix(name.Tag))
 	if err != nil && !errors.Is(err, remote.ErrUnsupported) {
