@@ -18,6 +18,7 @@ import (
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/progress"
+	"larder/internal/registry"
 )
 
 // DefaultScope is the scope that is written where none is said, and read after all others.
@@ -84,6 +85,14 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 	for _, ref := range slices.Concat(c.From, c.To) {
 		for _, n := range ref.Notes {
 			e.warn("%s", n)
+		}
+	}
+	for _, ref := range c.To {
+		for _, tag := range r.Tags {
+			image, err := registry.ParseRef(tag)
+			if err == nil && ref.Type == cacheref.Registry && ref.Tag != "" && image.Name() == ref.Repository.Name() && image.Tag == ref.Tag {
+				return nil, fault.Errorf(fault.Usage, "the image and the cache are both to be %s: choose another tag for --cache-to, or --cache %s, which needs none", ref.Text, image.Name())
+			}
 		}
 	}
 	sources, targets, err := remotes.session(c)

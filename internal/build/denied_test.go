@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"larder/internal/cacheref"
+	"larder/internal/fault"
 	"larder/internal/testregistry"
 )
 
@@ -39,5 +41,19 @@ func TestARepositoryThatDoesNotExistYet(t *testing.T) {
 		if ran := m.runner.commands(); i == 1 && len(ran) > 0 {
 			t.Errorf("the second build ran %q: the first one did not fill the cache\n%s", ran, m.text())
 		}
+	}
+}
+
+// TestTheCacheMustNotBeTheImage: --cache-to under the image's own tag would take the image away, or the cache.
+func TestTheCacheMustNotBeTheImage(t *testing.T) {
+	reg := newRegistry(t, testregistry.Options{})
+	req := request(project(t, stages(reg.Ref("base"))), reg.Ref("app:latest"))
+	req.Cache = Cache{}
+	var err error
+	if req.Cache.To, err = cacheref.ParseTo([]string{"type=registry,ref=" + reg.Ref("app:latest")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := newMachine(t, reg.Addr).build(req); fault.Of(err) != fault.Usage || !strings.Contains(err.Error(), "choose another tag") {
+		t.Errorf("got %v", err)
 	}
 }
