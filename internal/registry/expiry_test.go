@@ -54,11 +54,11 @@ func (s *slowly) Read(p []byte) (int, error) {
 
 func (s *slowly) Close() error { return nil }
 
-// TestTokensExpireWhileBlobsTravel pushes and pulls for three seconds with tokens of 300 ms: uploads and downloads last
+// TestTokensExpireWhileBlobsTravel pushes and pulls for three seconds with tokens of half a second: uploads and downloads last
 // longer than a token, and downloads break off within.
 func TestTokensExpireWhileBlobsTravel(t *testing.T) {
 	t.Parallel()
-	g := startGuard(t, testregistry.GuardOptions{Lifetime: 300 * time.Millisecond})
+	g := startGuard(t, testregistry.GuardOptions{Lifetime: 500 * time.Millisecond})
 	f := &testregistry.Faults{}
 	reg := testregistry.StartWith(t, testregistry.Options{Wrap: func(next http.Handler) http.Handler { return f.Wrap(g.Wrap(next)) }})
 	c := client(t, Config{Credentials: joe})
@@ -98,7 +98,7 @@ func roundTrip(c *Client, f *testregistry.Faults, rnd *rand.Rand, name string) e
 	up := upload(layer)
 	up.New = true
 	up.Open = func(context.Context) (io.ReadCloser, error) {
-		return &slowly{Reader: bytes.NewReader(layer), pause: 60 * time.Millisecond, rest: 6}, nil
+		return &slowly{Reader: bytes.NewReader(layer), pause: 100 * time.Millisecond, rest: 6}, nil
 	}
 	if _, err := c.PushBlob(ctx, r, up); err != nil {
 		return fmt.Errorf("push the layer: %w", err)
@@ -122,7 +122,7 @@ func roundTrip(c *Client, f *testregistry.Faults, rnd *rand.Rand, name string) e
 		return err
 	}
 	defer rc.Close()
-	got, err := io.ReadAll(&slowly{Reader: rc, pause: 60 * time.Millisecond, rest: 7})
+	got, err := io.ReadAll(&slowly{Reader: rc, pause: 100 * time.Millisecond, rest: 6})
 	if err == nil && !bytes.Equal(got, layer) {
 		err = errors.New("other bytes")
 	}
@@ -149,7 +149,7 @@ func TestSaidLifetimesSpareRequests(t *testing.T) {
 	r := ref(t, reg.Addr+"/app:v1")
 	pushImage(t, c, r, random(1000))
 	asked, start := 0, time.Now()
-	for ; time.Since(start) < 1500*time.Millisecond; asked++ {
+	for ; g.Counts().Tokens < 3 && time.Since(start) < 30*time.Second; asked++ {
 		if _, err := c.Resolve(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

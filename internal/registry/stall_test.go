@@ -14,20 +14,26 @@ import (
 	"larder/internal/fault"
 )
 
-// hanging gives a client with little patience, and a registry of which a test can make handlers hang: until it ends.
-func hanging(t *testing.T) (c *Client, reg *harness, hang func()) {
+// hanging gives a registry of which a test can make handlers hang: until it ends.
+func hanging(t *testing.T) (reg *harness, hang func()) {
 	t.Parallel()
 	ended := make(chan struct{})
 	reg = newHarness(t)
 	t.Cleanup(func() { close(ended) }) // before the registry waits for its handlers
-	c = client(t, Config{Sleep: func(time.Duration, <-chan struct{}) {}})
-	c.stall = 100 * time.Millisecond
-	return c, reg, func() { <-ended }
+	return reg, func() { <-ended }
+}
+
+// hasty gives a client with little patience: on a busy machine even what is well may take some tenths of a second.
+func hasty(t *testing.T, stall time.Duration) *Client {
+	c := client(t, Config{Sleep: func(time.Duration, <-chan struct{}) {}})
+	c.stall = stall
+	return c
 }
 
 // TestUploadThatStops: a peer that does not read on is given up, and asked once more.
 func TestUploadThatStops(t *testing.T) {
-	c, reg, hang := hanging(t)
+	reg, hang := hanging(t)
+	c := hasty(t, 100*time.Millisecond)
 	r := ref(t, reg.Host+"/app:v1")
 	up := upload(make([]byte, 30<<20)) // more than the kernel takes
 	up.New = true
@@ -52,6 +58,7 @@ func TestUploadThatStops(t *testing.T) {
 		t.Errorf("%s: %v", n, err)
 	}
 	stalls.Store(1)
+	c = hasty(t, 2*time.Second)
 	if sent, err := c.PushBlob(t.Context(), r, up); !sent || err != nil || got.Load() != up.Desc.Size {
 		t.Errorf("the second time: %t, %d bytes, %v", sent, got.Load(), err)
 	}
@@ -62,33 +69,25 @@ func TestUploadThatStops(t *testing.T) {
 
 // TestSlowSource: who makes the bytes may take his time, it is the registry that is watched.
 func TestSlowSource(t *testing.T) {
-	c, reg, _ := hanging(t)
-	b := random(1000)
+	reg, _ := hanging(t)
+	c := hasty(t, 500*time.Millisecond)
+	b := random(100_000)
 	up := upload(b)
 	up.Open = func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(&late{Reader: bytes.NewReader(b), wait: 2 * c.stall}), nil
+		return &slowly{Reader: bytes.NewReader(b), pause: 2 * c.stall, rest: 2}, nil
 	}
 	if sent, err := c.PushBlob(t.Context(), ref(t, reg.Host+"/app:v1"), up); !sent || err != nil {
 		t.Error(sent, err)
 	}
 }
 
-type late struct {
-	io.Reader
-	wait time.Duration
-}
-
-func (l *late) Read(p []byte) (int, error) {
-	time.Sleep(l.wait)
-	return l.Reader.Read(p[:min(len(p), 400)])
-}
-
 // TestAnswerThatStops: whatever is being read.
 func TestAnswerThatStops(t *testing.T) {
-	c, reg, hang := hanging(t)
+	reg, hang := hanging(t)
 	r := ref(t, reg.Host+"/app:v1")
 	layer := random(100_000)
-	pushImage(t, c, r, layer)
+	pushImage(t, client(t, Config{}), r, layer)
+	c := hasty(t, 100*time.Millisecond)
 	desc := upload(layer).Desc
 	for name, step := range map[string]struct {
 		after int // bytes
