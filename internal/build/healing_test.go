@@ -1,77 +1,36 @@
 package build
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/cacheref"
 	"larder/internal/catalog"
+	"larder/internal/key"
 	"larder/internal/registry"
 	"larder/internal/remote"
-	"larder/internal/runstep"
 	"larder/internal/testregistry"
 )
+
+// names lists what ran, each once: a step that misses a layer below it has begun when it goes back.
+func (m *machine) names() []string { return slices.Compact(m.runner.commands()) }
 
 // twoRuns is a Dockerfile with a file between two steps: a change of it needs the first one's layer.
 func twoRuns(base string) map[string]string {
 	return map[string]string{"Dockerfile": "FROM " + base + "\nRUN one a\nCOPY f /\nRUN two b\n", "f": "0"}
-}
-
-// brokenRunner fails whatever it is to run.
-type brokenRunner struct{ *fakeRunner }
-
-func (b brokenRunner) Run(_ context.Context, step runstep.Step) (*runstep.Result, error) {
-	return nil, &runstep.ProcessError{Args: step.Op.Meta.Args, Err: errors.New("exit code: 1")}
-}
-
-// TestAMachineThatMayNotReadTakesNothingFromOthers: all blobs are denied to one machine, on which nothing can be run either.
-func TestAMachineThatMayNotReadTakesNothingFromOthers(t *testing.T) {
-	for _, status := range []int{http.StatusForbidden, http.StatusUnauthorized} {
-		var sick atomic.Bool
-		reg := newRegistry(t, testregistry.Options{Wrap: func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if sick.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/app/blobs/") {
-					w.WriteHeader(status)
-					return
-				}
-				next.ServeHTTP(w, r)
-			})
-		}})
-		dir := project(t, twoRuns(reg.Ref("base")))
-		image := reg.Ref("app:main")
-		want, _ := newMachine(t, reg.Addr).must(request(dir, image))
-
-		sick.Store(true)
-		write(t, dir, map[string]string{"f": "1"})
-		m := newMachine(t, reg.Addr)
-		m.engine.runner = brokenRunner{m.runner}
-		if _, _, err := m.build(request(dir, image)); err == nil {
-			t.Fatal("a machine on which nothing can be run built the image")
-		}
-		sick.Store(false)
-		write(t, dir, map[string]string{"f": "0"})
-		m = newMachine(t, reg.Addr)
-		if got, _ := m.must(request(dir, image)); got != want || len(m.runner.commands()) > 0 {
-			t.Errorf("status %d: afterwards others ran %q and made %s, was %s", status, m.runner.commands(), got, want)
-		}
-		write(t, dir, map[string]string{"f": "2"})
-		m = newMachine(t, reg.Addr)
-		if m.must(request(dir, image)); !slices.Equal(m.runner.commands(), []string{"two b"}) {
-			t.Errorf("status %d: afterwards an edit ran %q: the layer below is there", status, m.runner.commands())
-		}
-	}
 }
 
 // bigBlobs walks over the blobs of a directory that are layers of RUN steps, and gives how many there are.
@@ -107,7 +66,7 @@ func TestDamageInADirectoryIsHealed(t *testing.T) {
 		req.Cache = Cache{}
 		m := newMachine(t, reg.Addr)
 		m.must(req.cached(where))
-		return m.runner.commands()
+		return m.names()
 	}
 	build("0")
 	n := bigBlobs(t, where, func(path string) error {
@@ -129,13 +88,43 @@ func TestDamageInADirectoryIsHealed(t *testing.T) {
 	}
 }
 
+// otherCopies has a catalog name other blobs as the copies of its layers, under the same keys: those of a machine on which the files got
+// other times, say.
+func (s *site) otherCopies(repo, scope string) {
+	s.t.Helper()
+	c := s.load(repo, scope)
+	change := catalog.Change{Layers: map[key.Digest][]catalog.Blob{}}
+	for _, e := range c.Entries(s.t.Context()) {
+		for _, o := range e.Record.Outputs {
+			for _, l := range o.Layers {
+				if _, have := change.Layers[l.Identity]; have {
+					continue
+				}
+				for _, b := range c.Layer(s.t.Context(), l.Identity) {
+					change.Gone = append(change.Gone, b.Desc.Digest)
+					text := []byte("another copy of " + l.Identity.String())
+					b.Desc.Digest, b.Desc.Size = digest.FromBytes(text), int64(len(text))
+					open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
+					if _, err := s.store(repo).Put(s.t.Context(), remote.Upload{Desc: b.Desc, New: true, Open: open}); err != nil {
+						s.t.Fatal(err)
+					}
+					change.Layers[l.Identity] = append(change.Layers[l.Identity], b)
+				}
+			}
+		}
+	}
+	s.save(repo, scope, change)
+}
+
 // TestABranchHealsWhatTheDefaultScopeLost: it may not write there, but what it made again is found in its own scope.
 func TestABranchHealsWhatTheDefaultScopeLost(t *testing.T) {
-	for _, age := range []time.Duration{0, time.Hour} { // records made in the same second are the same
+	for _, other := range []bool{false, true} {
 		s := newSite(t)
 		dir := project(t, twoRuns(s.reg.Ref("base")))
 		newMachine(t, s.reg.Addr).must(request(dir, s.reg.Ref("app:main")))
-		s.aged("app", DefaultScope, age)
+		if other {
+			s.otherCopies("app", DefaultScope)
+		}
 		s.loseBlobs()
 		build := func(scope, edit string) []string {
 			t.Helper()
@@ -144,16 +133,16 @@ func TestABranchHealsWhatTheDefaultScopeLost(t *testing.T) {
 			req.Cache.Scope = scope
 			m := newMachine(t, s.reg.Addr)
 			m.must(req)
-			return m.runner.commands()
+			return m.names()
 		}
 		for i, want := range [][]string{{"one a", "two b"}, {"two b"}, {"two b"}} {
 			if ran := build("feature", fmt.Sprintf("feature%d", i)); !slices.Equal(ran, want) {
-				t.Errorf("records %v old: build %d of the branch ran %q, want %q", age, i, ran, want)
+				t.Errorf("other copies %t: build %d of the branch ran %q, want %q", other, i, ran, want)
 			}
 		}
 		build("", "main0")
 		if ran := build("", "main1"); !slices.Equal(ran, []string{"two b"}) {
-			t.Errorf("records %v old: the second build of the default branch ran %q", age, ran)
+			t.Errorf("other copies %t: the second build of the default branch ran %q", other, ran)
 		}
 	}
 }
@@ -258,8 +247,7 @@ func TestTreesThatAreGoneAreSentAgain(t *testing.T) {
 // them all.
 func TestCompressionOfACacheKeepsAllLayers(t *testing.T) {
 	for _, list := range [][]string{
-		{",compression-level=0"}, {",compression-level=9"}, {",compression=zstd"}, {",compression=uncompressed"}, {",compression=gzip,compression-level=1"},
-		{",compression=zstd,compression-level=22", ",compression=gzip"},
+		{",compression-level=0"}, {",compression=uncompressed"}, {",compression=zstd,compression-level=22", ",compression=gzip"},
 	} {
 		reg := newRegistry(t, testregistry.Options{})
 		dir := project(t, stages(reg.Ref("base")))
@@ -286,40 +274,46 @@ func TestCompressionOfACacheKeepsAllLayers(t *testing.T) {
 			return m
 		}
 		build()
-		for file, want := range map[string][]string{"conf/app.conf": {"finish all"}, "right/b.c": {"compile right", "finish all", "link right2"}} {
-			write(t, dir, map[string]string{file: "changed"})
-			if ran := build().runner.commands(); !slices.Equal(ran, want) {
-				t.Errorf("%q: %s changed, ran %q, want %q", list, file, ran, want)
-			}
+		write(t, dir, map[string]string{"right/b.c": "changed"})
+		if ran := build().runner.commands(); !slices.Equal(ran, []string{"compile right", "finish all", "link right2"}) {
+			t.Errorf("%q: an edit of one stage ran %q", list, ran)
 		}
 	}
 }
 
-// TestOneOfTwoCopiesIsEnough: two caches have the layers, and one of them loses its own, or has other bytes.
+// spoilings are what happens to a layer's blob in a directory.
+var spoilings = map[string]func(path string) error{
+	"gone":    os.Remove,
+	"damaged": func(path string) error { return os.WriteFile(path, make([]byte, 41<<10), 0o644) },
+}
+
+// TestOneOfTwoCopiesIsEnough: two caches have the layers, each in a form of its own, and one of them loses its copies, or has other bytes.
 func TestOneOfTwoCopiesIsEnough(t *testing.T) {
 	reg := newRegistry(t, testregistry.Options{})
-	for name, spoil := range map[string]func(path string) error{
-		"gone":    os.Remove,
-		"damaged": func(path string) error { return os.WriteFile(path, make([]byte, 41<<10), 0o644) },
-	} {
+	dir := project(t, twoRuns(reg.Ref("base")))
+	for name, spoil := range spoilings {
 		for loser := range 2 {
-			dir := project(t, twoRuns(reg.Ref("base")))
+			write(t, dir, map[string]string{"f": "0"})
 			caches := []string{t.TempDir(), t.TempDir()}
-			req := func() *Request {
+			request := func(form string, caches ...string) *Request {
 				r := request(dir, reg.Ref("app:main"))
+				r.Outputs[0]["compression"] = form
 				r.Cache = Cache{}
-				return r.cached(caches[0]).cached(caches[1])
+				for _, c := range caches {
+					r.cached(c)
+				}
+				return r
 			}
-			newMachine(t, reg.Addr).must(req())
+			newMachine(t, reg.Addr).must(request("gzip", caches[0]))
+			newMachine(t, reg.Addr).must(request("zstd", caches[1]))
 			if n := bigBlobs(t, caches[loser], spoil); n != 2 {
 				t.Fatalf("%d layers spoilt, want 2", n)
 			}
 			write(t, dir, map[string]string{"f": "1"})
-			want := reference(t, dir, reg.Ref("app:main"), reg.Addr)
 			m := newMachine(t, reg.Addr)
-			got, _ := m.must(req())
-			if ran := m.runner.commands(); got != want || !slices.Equal(ran, []string{"two b"}) {
-				t.Errorf("%s in cache %d: ran %q, image %s, want %s\n%s", name, loser, ran, got, want, m.text())
+			m.must(request("gzip", caches...))
+			if ran := m.names(); !slices.Equal(ran, []string{"two b"}) {
+				t.Errorf("%s in cache %d: ran %q\n%s", name, loser, ran, m.text())
 			}
 		}
 	}

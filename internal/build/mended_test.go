@@ -89,7 +89,9 @@ func TestALayerThatIsSaidToBeAnotherIsMade(t *testing.T) {
 		newMachine(t, s.reg.Addr).must(fork)
 
 		// Only what says under which name the layer is kept stays, and names another one.
-		small := func(r *record.Record) bool { return len(r.Outputs) == 1 && r.Name == "" && !r.Outputs[0].Layers[0].Pinned }
+		small := func(r *record.Record) bool {
+			return len(r.Outputs) == 1 && r.Name == "" && !r.Outputs[0].Layers[0].Pinned
+		}
 		if _, err := catalog.Prune(t.Context(), s.store("app"), scopeName("fork"), func(e catalog.Entry) bool { return small(e.Record) }, catalog.Options{}); err != nil {
 			t.Fatal(err)
 		}
@@ -185,23 +187,6 @@ func TestNoCacheBelievesNothing(t *testing.T) {
 	}
 }
 
-// TestNoCacheReplacesWhatTheCatalogSaysOfBaseImages: after --no-cache, a COPY of something new is right as well.
-func TestNoCacheReplacesWhatTheCatalogSaysOfBaseImages(t *testing.T) {
-	s := newSite(t)
-	dir := project(t, map[string]string{"Dockerfile": "FROM " + s.reg.Ref("base") + "\nCOPY --chown=app f /\nRUN one a\n", "f": "0"})
-	image := s.reg.Ref("app:main")
-	newMachine(t, s.reg.Addr).must(request(dir, image))
-	s.alter("app", DefaultScope, ownedByRoot)
-	anew := request(dir, image)
-	anew.NoCache = true
-	newMachine(t, s.reg.Addr).must(anew)
-	write(t, dir, map[string]string{"f": "1"})
-	want := reference(t, dir, image, s.reg.Addr)
-	if got, _ := newMachine(t, s.reg.Addr).must(request(dir, image)); got != want {
-		t.Errorf("image %s, a build from nothing gives %s", got, want)
-	}
-}
-
 // TestNoCacheReplacesInAllTargets: two caches have different results of a step; --no-cache writes its own to both.
 func TestNoCacheReplacesInAllTargets(t *testing.T) {
 	reg := newSite(t).reg
@@ -279,7 +264,8 @@ func TestVerifyOfWhatCannotBeHad(t *testing.T) {
 		return req
 	}
 	newMachine(t, reg.Addr).must(inlined())
-	for _, salt := range []string{"", "other"} {
+	// A machine that makes the same has something to compare with, once the step has run.
+	for salt, note := range map[string]string{"": "verified: run again, it makes the same", "other": "cannot be compared"} {
 		m := newMachine(t, reg.Addr)
 		m.runner.salt = salt
 		req := inlined()
@@ -293,8 +279,8 @@ func TestVerifyOfWhatCannotBeHad(t *testing.T) {
 		if err != nil {
 			t.Fatalf("salt %q: %v\n%s", salt, err, m.text())
 		}
-		if !strings.Contains(m.text(), "cannot be compared") {
-			t.Errorf("salt %q: nobody is told that layers could not be compared\n%s", salt, m.text())
+		if !strings.Contains(m.text(), note) || strings.Contains(m.text(), "WARNING") {
+			t.Errorf("salt %q: want %q and no warning\n%s", salt, note, m.text())
 		}
 		if salt == "" && len(res.Differences) > 0 {
 			t.Errorf("differences %v on a machine that makes the same", res.Differences)
@@ -323,15 +309,6 @@ func TestAStepThatGoesBackHasNotFailed(t *testing.T) {
 		if strings.Contains(line, "] RUN") && !strings.HasSuffix(line, " false") && !strings.HasSuffix(line, " true") {
 			t.Errorf("the display shows an error: %s", line)
 		}
-	}
-
-	// The same where it is the export that misses the layers.
-	s.loseBlobs()
-	m = newMachine(t, s.reg.Addr)
-	req := request(dir, image)
-	req.Outputs = []map[string]string{{"type": "oci", "dest": t.TempDir() + "/image.tar"}}
-	if _, res = m.must(req); res.Ran != 2 || res.Cached != 0 {
-		t.Errorf("after an export: %d run, %d cached; want 2, 0\n%s", res.Ran, res.Cached, m.text())
 	}
 }
 
