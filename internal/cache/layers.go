@@ -77,31 +77,40 @@ func (s *Session) copies(ctx context.Context, src *Source, identity key.Digest) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range list {
-		if !s.bad[b.Desc.Digest] {
+		if !s.bad[held{src.Store.Name(), b.Desc.Digest}] {
 			out = append(out, b)
 		}
 	}
 	return out
 }
 
-// isBad tells whether a blob could not be had from the stores.
-func (s *Session) isBad(d digest.Digest) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.bad[d]
+// held is a blob in a store.
+type held struct {
+	store  string
+	digest digest.Digest
 }
 
-// spoil notes that a blob could not be had. Where the store says that it is not there, or has other bytes, everybody is to know when
-// the build is saved; that this machine may not read it, or cannot reach the store, is its own trouble. The caller holds s.mu.
-func (s *Session) spoil(d digest.Digest, why error) {
-	s.bad[d] = true
+// isBad tells whether a blob could not be had from a store.
+func (s *Session) isBad(store remote.Store, d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bad[held{store.Name(), d}]
+}
+
+// spoil notes that a blob could not be had from a store. Where the store says that it is not there, or has other bytes, everybody is to
+// know when the build is saved; that this machine may not read it, or cannot reach the store, is its own trouble. The caller
+// holds s.mu.
+func (s *Session) spoil(b held, why error) {
+	s.bad[b] = true
 	for _, certain := range []error{remote.ErrNotFound, remote.ErrDamaged, layer.ErrBadTar, layer.ErrOther, tree.ErrDamaged} {
-		s.gone[d] = s.gone[d] || errors.Is(why, certain)
+		if errors.Is(why, certain) {
+			s.gone[b] = true
+		}
 	}
 }
 
-// held tells whether some catalog of a store knows a copy of a layer.
-func (s *Session) held(ctx context.Context, store string, identity key.Digest) bool {
+// stored tells whether some catalog of a store knows a copy of a layer.
+func (s *Session) stored(ctx context.Context, store string, identity key.Digest) bool {
 	for _, src := range s.known(ctx) {
 		if src.Store.Name() == store && len(s.copies(ctx, src, identity)) > 0 {
 			return true
@@ -118,11 +127,11 @@ func (src *Source) blob(identity key.Digest, b catalog.Blob) *layer.Blob {
 			rc, err := src.Store.Open(ctx, b.Desc)
 			if err != nil {
 				if ctx.Err() == nil {
-					err = &layer.GoneError{Identity: identity, Copy: b.Desc.Digest, Err: err}
+					err = &layer.GoneError{Identity: identity, Copy: b.Desc.Digest, Store: src.Store.Name(), Err: err}
 				}
 				return nil, err
 			}
-			return &promisedReader{rc, ctx, identity, b.Desc.Digest}, nil
+			return &promisedReader{rc, ctx, layer.GoneError{Identity: identity, Copy: b.Desc.Digest, Store: src.Store.Name()}}, nil
 		},
 	}
 }
@@ -130,15 +139,16 @@ func (src *Source) blob(identity key.Digest, b catalog.Blob) *layer.Blob {
 // promisedReader reads a copy that a catalog promised.
 type promisedReader struct {
 	io.ReadCloser
-	ctx      context.Context
-	identity key.Digest
-	copy     digest.Digest
+	ctx  context.Context
+	gone layer.GoneError // what to say where it cannot be read
 }
 
 func (r *promisedReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && err != io.EOF && r.ctx.Err() == nil {
-		err = &layer.GoneError{Identity: r.identity, Copy: r.copy, Err: err}
+		gone := r.gone
+		gone.Err = err
+		err = &gone
 	}
 	return n, err
 }
@@ -177,18 +187,20 @@ func (s *Session) Adopt(ctx context.Context, l *layer.Layer) *layer.Layer {
 
 // Lost says that a copy of a layer could not be had: it is not asked for again, and when no other is left, neither is the layer.
 func (s *Session) Lost(gone *layer.GoneError) {
-	var copies []catalog.Blob
+	var copies []held
 	for _, src := range s.known(s.ctx) {
-		copies = append(copies, src.reader.Layer(s.ctx, gone.Identity)...)
+		for _, b := range src.reader.Layer(s.ctx, gone.Identity) {
+			copies = append(copies, held{src.Store.Name(), b.Desc.Digest})
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left := false
 	for _, b := range copies {
-		if gone.Copy == "" || gone.Copy == b.Desc.Digest {
-			s.spoil(b.Desc.Digest, gone.Err)
+		if (gone.Copy == "" || gone.Copy == b.digest) && (gone.Store == "" || gone.Store == b.store) {
+			s.spoil(b, gone.Err)
 		}
-		left = left || !s.bad[b.Desc.Digest]
+		left = left || !s.bad[b]
 	}
 	s.lost[gone.Identity] = !left
 	for k, p := range s.blobs {

@@ -145,48 +145,45 @@ func (s *Session) HasTree(ctx context.Context, d key.Digest) bool {
 
 // findTree finds a tree's blob in a catalog.
 func (s *Session) findTree(ctx context.Context, d key.Digest) (*Source, ocispecs.Descriptor, bool) {
-	s.mu.Lock()
-	lost := s.lost[d]
-	s.mu.Unlock()
-	if lost {
-		return nil, ocispecs.Descriptor{}, false
-	}
 	for _, src := range s.readers(ctx) {
-		if desc, ok := src.reader.Tree(ctx, d); ok {
+		if desc, ok := src.reader.Tree(ctx, d); ok && !s.isBad(src.Store, desc.Digest) {
 			return src, desc, true
 		}
 	}
 	return nil, ocispecs.Descriptor{}, false
 }
 
-// Tree opens a tree of the local root, after fetching it where it is not there.
+// Tree opens a tree of the local root, after fetching it where it is not there, from whatever store has it.
 func (s *Session) Tree(ctx context.Context, d key.Digest) (*tree.Node, error) {
 	if s.cfg.Records.HasTree(d) {
 		if root, err := s.cfg.Records.Tree(d); err == nil {
 			return root, nil
 		}
 	}
-	src, desc, ok := s.findTree(ctx, d)
-	if !ok {
-		return nil, fmt.Errorf("tree %s is not here", d)
-	}
-	b, err := fetchTree(ctx, src, desc)
-	if err == nil && key.Bytes(b) != d {
-		err = fmt.Errorf("other bytes than tree %s: %w", d, tree.ErrDamaged)
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			s.mu.Lock()
-			s.lost[d] = true
-			s.spoil(desc.Digest, err)
-			s.mu.Unlock()
+	last := fmt.Errorf("tree %s is not here", d)
+	for {
+		src, desc, ok := s.findTree(ctx, d)
+		if !ok {
+			return nil, last
 		}
-		return nil, fmt.Errorf("tree from %s: %w", src.Label, err)
+		b, err := fetchTree(ctx, src, desc)
+		if err == nil && key.Bytes(b) != d {
+			err = fmt.Errorf("other bytes than tree %s: %w", d, tree.ErrDamaged)
+		}
+		if err == nil {
+			if err := s.cfg.Records.ImportTree(d, b); err != nil {
+				return nil, err
+			}
+			return s.cfg.Records.Tree(d)
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		last = fmt.Errorf("tree from %s: %w", src.Label, err)
+		s.mu.Lock()
+		s.spoil(held{src.Store.Name(), desc.Digest}, err)
+		s.mu.Unlock()
 	}
-	if err := s.cfg.Records.ImportTree(d, b); err != nil {
-		return nil, err
-	}
-	return s.cfg.Records.Tree(d)
 }
 
 func fetchTree(ctx context.Context, src *Source, desc ocispecs.Descriptor) ([]byte, error) {

@@ -180,9 +180,9 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 			stored[b.Desc.Digest] = true
 		}
 	}
-	for d := range s.gone {
-		if !stored[d] {
-			c.Gone = append(c.Gone, d)
+	for b := range s.gone {
+		if b.store == store && !stored[b.digest] {
+			c.Gone = append(c.Gone, b.digest)
 		}
 	}
 	return c
@@ -257,7 +257,7 @@ func (s *Session) complete(ctx context.Context, t *Target, u *use, copies map[ke
 		if !l.Pinned || len(copies[l.Identity]) > 0 {
 			continue
 		}
-		if !s.held(ctx, t.Own.Store.Name(), l.Identity) {
+		if !s.stored(ctx, t.Own.Store.Name(), l.Identity) {
 			return false
 		}
 	}

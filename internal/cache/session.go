@@ -84,10 +84,10 @@ type Session struct {
 	order     []key.Digest         // of used
 	replaced  map[place]key.Digest // digests of records that are not to stay
 	forgotten map[key.Digest]bool
-	promised  map[key.Digest]bool    // pinned layers that a remote record names
-	lost      map[key.Digest]bool    // layers, and trees by their digests, that could not be had
-	bad       map[digest.Digest]bool // blobs that could not be had
-	gone      map[digest.Digest]bool // those of them of which the stores say why
+	promised  map[key.Digest]bool // pinned layers that a remote record names
+	lost      map[key.Digest]bool // layers of which there is no copy left
+	bad       map[held]bool       // blobs that could not be had
+	gone      map[held]bool       // those of them that their stores do not have, or not whole
 	bases     map[key.Digest]*layer.Layer
 	blobs     map[key.Digest]*publication // by layer.BlobKey
 	trees     map[key.Digest]*treeBlob    // by digest
@@ -124,7 +124,7 @@ type Sent struct {
 func Open(ctx context.Context, cfg Config) *Session {
 	s := &Session{
 		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{},
-		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[digest.Digest]bool{}, gone: map[digest.Digest]bool{},
+		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[held]bool{}, gone: map[held]bool{},
 		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*treeBlob{},
 		warned: map[string]bool{}, down: map[string]bool{},
 	}

@@ -90,7 +90,7 @@ func (s *Session) Used(rec *record.Record, layers []*layer.Layer, result bool) {
 func (s *Session) keep(l *layer.Layer, result bool) {
 	wanted := false
 	for _, t := range s.cfg.Targets {
-		wanted = wanted || (t.Max || result) && !s.held(s.ctx, t.Own.Store.Name(), l.Identity)
+		wanted = wanted || (t.Max || result) && !s.stored(s.ctx, t.Own.Store.Name(), l.Identity)
 	}
 	if !wanted {
 		return
@@ -178,7 +178,7 @@ func (s *Session) spread(p *publication, result bool) {
 		if !t.Max && !result || p.stores[store.Name()] || s.isDown(store) {
 			continue
 		}
-		up := remote.Upload{Desc: p.blob.Desc, Open: s.opener(p.blob), Origin: p.blob.Origin, New: p.blob.Fetch == nil && p.blob.Desc.Size <= smallBlob || s.isBad(p.blob.Desc.Digest)}
+		up := remote.Upload{Desc: p.blob.Desc, Open: s.opener(p.blob), Origin: p.blob.Origin, New: p.blob.Fetch == nil && p.blob.Desc.Size <= smallBlob || s.isBad(store, p.blob.Desc.Digest)}
 		if err := s.put(t, up); err == nil {
 			p.stores[store.Name()] = true
 		}
@@ -283,7 +283,7 @@ func (s *Session) tree(d key.Digest) *treeBlob {
 
 func (s *Session) sendTree(d key.Digest, t *treeBlob) {
 	for _, src := range s.known(s.ctx) {
-		if desc, ok := src.reader.Tree(s.ctx, d); ok && !s.isBad(desc.Digest) {
+		if desc, ok := src.reader.Tree(s.ctx, d); ok && !s.isBad(src.Store, desc.Digest) {
 			t.desc = desc
 			t.stores[src.Store.Name()] = true
 		}
@@ -304,7 +304,7 @@ func (s *Session) sendTree(d key.Digest, t *treeBlob) {
 			t.desc = ocispecs.Descriptor{MediaType: mediaTypeTree, Digest: key.Bytes(packed).OCI(), Size: int64(len(packed))}
 		}
 		open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }
-		if s.put(target, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob || s.isBad(t.desc.Digest)}) == nil {
+		if s.put(target, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob || s.isBad(target.Own.Store, t.desc.Digest)}) == nil {
 			t.stores[target.Own.Store.Name()] = true
 		}
 	}

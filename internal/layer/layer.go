@@ -22,6 +22,7 @@ var ErrNoContent = errors.New("content is not here")
 type GoneError struct {
 	Identity key.Digest
 	Copy     digest.Digest // the blob that could not be had; empty where none is known
+	Store    string        // where it was to be had from, as Blob.Origin names it; empty where that is not known
 	Err      error         // why
 }
 

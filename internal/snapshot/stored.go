@@ -160,6 +160,9 @@ func (c *remoteCopy) gone(err error) error {
 		gone = &layer.GoneError{Identity: c.of.Identity, Err: err}
 		if c.blob != nil {
 			gone.Copy = c.blob.Desc.Digest
+			if len(c.blob.Origin) > 0 {
+				gone.Store = c.blob.Origin[0]
+			}
 		}
 	}
 	c.mu.Lock()

@@ -70,7 +70,7 @@ func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp
 	if err != nil {
 		return nil, err
 	}
-	s.count(false)
+	s.count(j, false)
 	rec := &record.Record{Key: k, Name: j.name, Created: now(), Duration: time.Since(started).Round(time.Millisecond)}
 	made := map[key.Digest]*layer.Layer{}
 	for _, o := range res.Outputs {
@@ -142,27 +142,19 @@ func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.Exe
 			return nil, false, err
 		}
 	}
-	s.count(true)
+	s.count(j, true)
 	j.line.Cached()
 	return out, true, nil
 }
 
-func (s *Solver) count(cached bool) {
+// count notes what became of a step: one that was taken back and ran after all was not spared.
+func (s *Solver) count(j job, cached bool) {
 	s.stats.Lock()
 	defer s.stats.Unlock()
 	if cached {
-		s.cached++
+		s.cached[j.digest] = true
 	} else {
-		s.ran++
-	}
-}
-
-// uncount takes back a step that was spared too soon.
-func (s *Solver) uncount() {
-	s.stats.Lock()
-	defer s.stats.Unlock()
-	if s.cached > 0 {
-		s.cached--
+		s.ran[j.digest] = true
 	}
 }
 

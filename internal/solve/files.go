@@ -36,7 +36,7 @@ func (s *Solver) files(ctx context.Context, j job, op *pb.FileOp) ([]*layer.Stat
 }
 
 func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.FileOp) ([]*layer.State, error) {
-	res, err := s.resolve(ctx, op, j.inputs)
+	res, err := s.resolve(ctx, op, j.inputs, j.ignoreCache)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,14 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 
 // resolve does an operation. Where a file system that it writes to is not on this machine, what an earlier run saw of it is
 // asked first: the base image need not be fetched to find out what a COPY makes of it (DESIGN section 3).
-func (s *Solver) resolve(ctx context.Context, op *pb.FileOp, inputs []*layer.State) (*fileop.Result, error) {
+// With anew, nothing is asked, and what comes out takes the place of what is there.
+func (s *Solver) resolve(ctx context.Context, op *pb.FileOp, inputs []*layer.State, anew bool) (*fileop.Result, error) {
 	k := resolutionKey(op, inputs)
+	if anew {
+		if err := s.opt.Records.Delete(ctx, k); err != nil {
+			return nil, err
+		}
+	}
 	rec, known := s.opt.Records.Get(ctx, k)
 	var old *fileop.Resolution
 	if known {

@@ -48,9 +48,6 @@ func (g *graph) takeBack(asker *vertex, gone *layer.GoneError) bool {
 	undone := map[*vertex]bool{}
 	for _, v := range makers {
 		v.rewound++
-		if v.node.op.GetExec() != nil {
-			g.s.uncount()
-		}
 		v.line.Note(fmt.Sprintf("what the cache promised cannot be had (%v): done again", gone.Err))
 		undone[v] = true
 	}

@@ -105,8 +105,7 @@ type Solver struct {
 	done chan struct{}
 
 	stats       sync.Mutex
-	ran         int
-	cached      int
+	ran, cached map[digest.Digest]bool // RUN steps, by their vertices
 	created     map[key.Digest]record.Record
 	differences []Difference
 }
@@ -123,6 +122,8 @@ func New(ctx context.Context, opt Options) *Solver {
 		stop:      stop,
 		done:      make(chan struct{}),
 		created:   map[key.Digest]record.Record{},
+		ran:       map[digest.Digest]bool{},
+		cached:    map[digest.Digest]bool{},
 	}
 	if opt.Parallel > 0 {
 		s.slots = semaphore.NewWeighted(int64(opt.Parallel))
@@ -188,7 +189,12 @@ func (s *Solver) Rewind(ctx context.Context, gone *layer.GoneError) bool {
 func (s *Solver) Counts() (ran, cached int) {
 	s.stats.Lock()
 	defer s.stats.Unlock()
-	return s.ran, s.cached
+	for d := range s.cached {
+		if !s.ran[d] {
+			cached++
+		}
+	}
+	return len(s.ran), cached
 }
 
 // sources knows where in the Dockerfile a vertex comes from.

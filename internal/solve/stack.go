@@ -141,7 +141,7 @@ func (r *replay) result(ctx context.Context) (*fileop.Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.res == nil {
-		res, err := r.s.resolve(ctx, r.op, r.inputs)
+		res, err := r.s.resolve(ctx, r.op, r.inputs, false)
 		if err != nil {
 			return nil, err
 		}
