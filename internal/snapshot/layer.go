@@ -161,7 +161,9 @@ func (s *Store) ensure(ctx context.Context, l *layer.Layer) (*entry, error) {
 		if f.err == nil {
 			return f.e, nil
 		}
-		if !f.left {
+		// Whoever made it may have given up, or may have had no more than a copy that is gone; this one may have the contents.
+		var gone *layer.GoneError
+		if !f.left && (!errors.As(f.err, &gone) || gone.Identity != l.Identity || s.fromItself(l)) {
 			return nil, f.err
 		}
 	}
