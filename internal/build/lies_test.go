@@ -45,16 +45,9 @@ func (s *site) store(repo string) remote.Store {
 	return store
 }
 
-func scopeName(scope string) catalog.Name {
-	if tag, ok := strings.CutPrefix(scope, "tag:"); ok {
-		return catalog.Name{Scope: scope, Tag: tag}
-	}
-	return catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)}
-}
-
 func (s *site) load(repo, scope string) *catalog.Catalog {
 	s.t.Helper()
-	c, err := catalog.Load(s.t.Context(), s.store(repo), scopeName(scope), catalog.Options{})
+	c, err := catalog.Load(s.t.Context(), s.store(repo), catalog.NameOf(scope), catalog.Options{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -63,7 +56,7 @@ func (s *site) load(repo, scope string) *catalog.Catalog {
 
 func (s *site) save(repo, scope string, change catalog.Change) {
 	s.t.Helper()
-	if _, err := catalog.Save(s.t.Context(), s.store(repo), scopeName(scope), change, catalog.Options{}); err != nil {
+	if _, err := catalog.Save(s.t.Context(), s.store(repo), catalog.NameOf(scope), change, catalog.Options{}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -221,7 +214,7 @@ func TestACatalogThatIsRemovedIsForgotten(t *testing.T) {
 	newMachine(t, s.reg.Addr).must(request(dir, image))
 	m := newMachine(t, s.reg.Addr)
 	m.must(request(dir, image))
-	if err := catalog.Remove(t.Context(), s.store("app"), scopeName(DefaultScope)); err != nil {
+	if err := catalog.Remove(t.Context(), s.store("app"), catalog.NameOf(DefaultScope)); err != nil {
 		t.Fatal(err)
 	}
 	if _, res := m.must(request(dir, image)); res.Cached > 0 {

@@ -119,9 +119,6 @@ func (r *Remotes) source(store remote.Store, name catalog.Name, keys *catalog.Ke
 	}
 }
 
-// tagScope is the scope of a catalog that lies under a tag of the user's choice.
-func tagScope(tag string) string { return "tag:" + tag }
-
 // sources makes the catalogs of all references readable, and gives the targets.
 func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.Target, err error) {
 	for _, ref := range c.To {
@@ -151,7 +148,7 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 			continue
 		}
 		for _, scope := range c.scopes() {
-			src := source(store, catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)})
+			src := source(store, catalog.NameOf(scope))
 			src.Everyone = scope == DefaultScope
 			add(src)
 		}
@@ -166,10 +163,10 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 			return nil, nil, fmt.Errorf("cache %s: %w", ref.Text, err)
 		}
 		scope := c.scopes()[0]
-		name := catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)}
 		if ref.Tag != "" {
-			name = catalog.Name{Scope: tagScope(ref.Tag), Tag: ref.Tag}
+			scope = catalog.TagScope + ref.Tag
 		}
+		name := catalog.NameOf(scope)
 		own := source(store, name)
 		targets = append(targets, &cache.Target{
 			Own: own, Max: ref.Max, IgnoreError: ref.IgnoreError,
@@ -187,7 +184,7 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 // foreign makes what lies under a tag readable: larder's catalog, an image with larder's records in it, or something that another
 // builder left, of which only the blobs are of use.
 func (r *Remotes) foreign(store remote.Store, ref cacheref.Ref, keys *catalog.Keys) *cache.Source {
-	src := r.source(store, catalog.Name{Scope: tagScope(ref.Tag), Tag: ref.Tag}, keys)
+	src := r.source(store, catalog.NameOf(catalog.TagScope+ref.Tag), keys)
 	src.Label = "cache " + ref.Text
 	load := src.Load
 	src.Load = func(ctx context.Context) (catalog.Reader, error) {

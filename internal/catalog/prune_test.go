@@ -247,12 +247,18 @@ func TestScopeTag(t *testing.T) {
 			t.Errorf("%q and %q share a tag", scope, other)
 		}
 		seen[tag] = scope
+		if got := NameOf(scope); got != (Name{scope, tag}) {
+			t.Errorf("%q: %+v", scope, got)
+		}
 		if page := pagePrefix(tag) + "0123456789ab"; remote.CheckName(page) != nil || !isPageTag(page) {
 			t.Errorf("%q: %q", scope, page)
 		}
 	}
 	if got := ScopeTag("feature/x"); !strings.HasPrefix(got, "larder-feature-x-") {
 		t.Error(got)
+	}
+	if got := NameOf("tag:cache"); got != (Name{"tag:cache", "cache"}) {
+		t.Errorf("%+v", got)
 	}
 	long := pagePrefix(strings.Repeat("t", 127) + "a")
 	if long == pagePrefix(strings.Repeat("t", 127)+"b") || len(long)+pageDigits > 128 {

@@ -14,6 +14,17 @@ const (
 	pageDigits = 12
 )
 
+// TagScope begins the scope of a catalog that lies under a tag of the user's choice; that tag follows. No other scope begins so.
+const TagScope = "tag:"
+
+// NameOf says which catalog a scope's is.
+func NameOf(scope string) Name {
+	if tag, ok := strings.CutPrefix(scope, TagScope); ok {
+		return Name{scope, tag}
+	}
+	return Name{scope, ScopeTag(scope)}
+}
+
 // scopeTag matches the tags that ScopeTag makes. No catalog lies under such a tag but its scope's.
 var scopeTag = regexp.MustCompile(`^larder-([A-Za-z0-9_-]+-)?[0-9a-f]{20}$`)
 

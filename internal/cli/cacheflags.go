@@ -61,8 +61,8 @@ func (f *cacheFlags) check(flags *pflag.FlagSet) error {
 		}
 	}
 	for _, scope := range append([]string{f.scope}, f.scopesFrom...) {
-		if strings.HasPrefix(scope, "tag:") || len(scope) > 200 || strings.ContainsFunc(scope, unicode.IsControl) || !utf8.ValidString(scope) {
-			return usage("--cache-scope %.200q: a name such as that of a branch is expected, of at most 200 bytes, without control characters and not beginning with tag:", scope)
+		if strings.HasPrefix(scope, catalog.TagScope) || len(scope) > 200 || strings.ContainsFunc(scope, unicode.IsControl) || !utf8.ValidString(scope) {
+			return usage("--cache-scope %.200q: a name such as that of a branch is expected, of at most 200 bytes, without control characters and not beginning with %s", scope, catalog.TagScope)
 		}
 	}
 	return nil

@@ -34,21 +34,10 @@ type remoteCache struct {
 	now   time.Time
 }
 
-// tagScope begins the scope of a catalog that --cache-to wrote under a tag of the user's choice.
-const tagScope = "tag:"
-
-// nameOf says which catalog a scope's is.
-func nameOf(scope string) catalog.Name {
-	if tag, ok := strings.CutPrefix(scope, tagScope); ok {
-		return catalog.Name{Scope: scope, Tag: tag}
-	}
-	return catalog.Name{Scope: scope, Tag: catalog.ScopeTag(scope)}
-}
-
 // names lists the catalogs that are meant. Those that do not count are said on r.err and left out.
 func (r *remoteCache) names(ctx context.Context, store remote.Store) ([]catalog.Name, error) {
 	if r.scope != "" {
-		return []catalog.Name{nameOf(r.scope)}, nil
+		return []catalog.Name{catalog.NameOf(r.scope)}, nil
 	}
 	list, err := catalog.List(ctx, store, r.opt)
 	if err != nil {
@@ -72,6 +61,28 @@ func (r *remoteCache) load(ctx context.Context, store remote.Store, name catalog
 		return nil, fault.Errorf(fault.Usage, "%w; 'larder cache ls' lists the scopes that there are", err)
 	}
 	return c, fault.New(fault.Registry, err)
+}
+
+// each opens the remote cache and reads the catalogs that are meant, one after another, until do fails.
+func (r *remoteCache) each(ctx context.Context, do func(store remote.Store, c *catalog.Catalog) error) error {
+	store, err := r.open(ctx, r.ref)
+	if err != nil {
+		return err
+	}
+	names, err := r.names(ctx, store)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		c, err := r.load(ctx, store, name)
+		if err != nil {
+			return err
+		}
+		if err := do(store, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listed is a scope in the JSON of ls.
@@ -114,7 +125,7 @@ func (r *remoteCache) list(ctx context.Context, asJSON bool) error {
 	fmt.Fprintln(w, "SCOPE\tRECORDS\tBLOBS\tSIZE\tLAST WRITTEN\tSIGNED BY")
 	for _, s := range list {
 		if s.Err != nil {
-			fmt.Fprintf(w, "%s%s\t-\t-\t-\t-\t-\n", tagScope, s.Name.Tag)
+			fmt.Fprintf(w, "%s%s\t-\t-\t-\t-\t-\n", catalog.TagScope, s.Name.Tag)
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", oneLine(s.Name.Scope), s.Records, s.Blobs, size(s.Bytes), r.ago(s.Time), orDash(s.SignedBy))
@@ -152,20 +163,8 @@ type inspectedLayer struct {
 // inspect prints a line for each step that is recorded, the most recently used first. Records without a name are about layers and
 // destinations; all prints them too.
 func (r *remoteCache) inspect(ctx context.Context, all, asJSON bool) error {
-	store, err := r.open(ctx, r.ref)
-	if err != nil {
-		return err
-	}
-	names, err := r.names(ctx, store)
-	if err != nil {
-		return err
-	}
 	lines, hidden := []inspected{}, 0
-	for _, name := range names {
-		c, err := r.load(ctx, store, name)
-		if err != nil {
-			return err
-		}
+	err := r.each(ctx, func(_ remote.Store, c *catalog.Catalog) error {
 		for _, e := range c.Entries(ctx) {
 			if e.Record.Name == "" && !all && !asJSON {
 				hidden++
@@ -173,6 +172,10 @@ func (r *remoteCache) inspect(ctx context.Context, all, asJSON bool) error {
 			}
 			lines = append(lines, inspectEntry(ctx, c, e))
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if asJSON {
 		return printJSON(r.out, lines)

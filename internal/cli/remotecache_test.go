@@ -70,7 +70,7 @@ func (w *remoteWorld) save(scope string, used time.Time, steps ...string) {
 	data := &record.Record{Key: key.Bytes([]byte("data of " + scope)), Created: used, Data: []byte("x")}
 	change.Put = append(change.Put, catalog.Put{Record: data})
 	opt := catalog.Options{Now: func() time.Time { return used }}
-	if _, err := catalog.Save(w.t.Context(), w.store, nameOf(scope), change, opt); err != nil {
+	if _, err := catalog.Save(w.t.Context(), w.store, catalog.NameOf(scope), change, opt); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -182,7 +182,7 @@ func TestRemoteList(t *testing.T) {
 	if _, err := w.store.PutManifest(t.Context(), odd, doc.Bytes, remote.Absent); err != nil {
 		t.Fatal(err)
 	}
-	has(t, w.must("ls", "--cache", w.dir), "main", "tag:"+odd)
+	has(t, w.must("ls", "--cache", w.dir), "main", catalog.TagScope+odd)
 	has(t, w.warns, "WARNING", odd)
 	has(t, w.must("ls", "--cache", w.dir, "--json"), `"problem": "`)
 	has(t, w.must("inspect", "--cache", w.dir), "RUN a")
@@ -347,12 +347,12 @@ func TestDeleteUnnamed(t *testing.T) {
 	w := newRemoteWorld(t)
 	w.save("main", time.Now(), "RUN a", "RUN b")
 	w.save("other", time.Now(), "RUN b")
-	c, err := catalog.Load(t.Context(), w.store, nameOf("main"), catalog.Options{})
+	c, err := catalog.Load(t.Context(), w.store, catalog.NameOf("main"), catalog.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dropped := c.Blobs(t.Context())
-	if err := catalog.Remove(t.Context(), w.store, nameOf("main")); err != nil {
+	if err := catalog.Remove(t.Context(), w.store, catalog.NameOf("main")); err != nil {
 		t.Fatal(err)
 	}
 	deleted := &deletions{Store: w.store}

@@ -20,36 +20,29 @@ import (
 // verify looks whether every blob of the catalogs is there; with full they are read and compared. Blobs that are not as they should
 // be are listed, and are an error of kind Build.
 func (r *remoteCache) verify(ctx context.Context, full bool) error {
-	store, err := r.open(ctx, r.ref)
-	if err != nil {
-		return err
-	}
-	names, err := r.names(ctx, store)
-	if err != nil {
-		return err
-	}
 	bad := 0
-	for _, name := range names {
-		c, err := r.load(ctx, store, name)
-		if err != nil {
-			return err
-		}
+	err := r.each(ctx, func(store remote.Store, c *catalog.Catalog) error {
+		scope := oneLine(c.Name().Scope)
 		problems, err := catalog.Check(ctx, store, c, full)
 		if err != nil {
 			return fault.New(fault.Registry, err)
 		}
 		for _, p := range problems {
-			fmt.Fprintf(r.out, "%s: %s: %s%s\n", oneLine(name.Scope), p.Blob.Digest, lossText(p.Err), neededBy(p.Records))
+			fmt.Fprintf(r.out, "%s: %s: %s%s\n", scope, p.Blob.Digest, lossText(p.Err), neededBy(p.Records))
 		}
 		bad += len(problems)
 		if len(problems) > 0 {
-			continue
+			return nil
 		}
 		what := "there"
 		if full {
 			what = "there and undamaged"
 		}
-		fmt.Fprintf(r.out, "%s: %s, %s, all %s\n", oneLine(name.Scope), count(len(c.Entries(ctx)), "record"), count(len(c.Blobs(ctx)), "blob"), what)
+		fmt.Fprintf(r.out, "%s: %s, %s, all %s\n", scope, count(len(c.Entries(ctx)), "record"), count(len(c.Blobs(ctx)), "blob"), what)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if bad > 0 {
 		return fault.Errorf(fault.Build, "missing or damaged: %s; a build that needs one runs its step again, and puts it right", count(bad, "blob"))
@@ -130,7 +123,7 @@ func count(n int, what string) string {
 func (r *remoteCache) removeAll(ctx context.Context, store remote.Store) (dropped []ocispecs.Descriptor, records, scopes int, err error) {
 	var names []catalog.Name
 	if r.scope != "" {
-		names = []catalog.Name{nameOf(r.scope)}
+		names = []catalog.Name{catalog.NameOf(r.scope)}
 	} else {
 		list, err := catalog.List(ctx, store, r.opt)
 		if err != nil {
@@ -155,7 +148,7 @@ func (r *remoteCache) removeAll(ctx context.Context, store remote.Store) (droppe
 			return nil, 0, 0, err
 		}
 	}
-	return each(dropped), records, scopes, nil
+	return distinct(dropped), records, scopes, nil
 }
 
 func (r *remoteCache) pruneUnused(ctx context.Context, store remote.Store, unused time.Duration) (dropped []ocispecs.Descriptor, records, scopes int, err error) {
@@ -176,11 +169,11 @@ func (r *remoteCache) pruneUnused(ctx context.Context, store remote.Store, unuse
 		dropped = append(dropped, p.Blobs...)
 		scopes++
 	}
-	return each(dropped), records, scopes, nil
+	return distinct(dropped), records, scopes, nil
 }
 
-// each drops what is there twice: scopes share blobs.
-func each(list []ocispecs.Descriptor) []ocispecs.Descriptor {
+// distinct drops what is there twice: scopes share blobs.
+func distinct(list []ocispecs.Descriptor) []ocispecs.Descriptor {
 	seen := map[digest.Digest]bool{}
 	var out []ocispecs.Descriptor
 	for _, d := range list {
