@@ -114,17 +114,16 @@ func (g *graph) add(ctx context.Context, gl *goal) {
 		g.vertices[e.digest].result = true
 	}
 	g.goals[gl] = struct{}{}
-	g.pursue(ctx, gl)
+	g.settle(gl, g.want(ctx, g.vertices[gl.target.node.digest], gl))
 }
 
-// pursue makes a goal's target wanted, and answers the goal where that is possible already.
-func (g *graph) pursue(ctx context.Context, gl *goal) {
-	target := g.vertices[gl.target.node.digest]
-	if bad := g.want(ctx, target, gl); bad != nil {
+// settle answers a goal where that can be done by now. bad is a vertex below it that has failed, nil where want met none.
+func (g *graph) settle(gl *goal, bad *vertex) {
+	if bad != nil {
 		g.finish(gl, answer{err: gl.source.locate(bad.node, bad.err)})
 		return
 	}
-	if target.status == done {
+	if target := g.vertices[gl.target.node.digest]; target.status == done {
 		g.deliver(target)
 	}
 }
@@ -218,7 +217,7 @@ func (g *graph) ended(ctx context.Context, r report) {
 	default:
 		v.status, v.err = failed, r.err
 		for gl := range v.goals {
-			g.finish(gl, answer{err: gl.source.locate(v.node, r.err)})
+			g.settle(gl, v)
 		}
 	}
 }

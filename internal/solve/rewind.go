@@ -111,13 +111,7 @@ func (g *graph) again(ctx context.Context) {
 		bad[gl] = g.want(ctx, g.vertices[gl.target.node.digest], gl)
 	}
 	for _, gl := range open {
-		target := g.vertices[gl.target.node.digest]
-		switch v := bad[gl]; {
-		case v != nil:
-			g.finish(gl, answer{err: gl.source.locate(v.node, v.err)})
-		case target.status == done:
-			g.deliver(target)
-		}
+		g.settle(gl, bad[gl])
 	}
 }
 
