@@ -130,8 +130,8 @@ func statusError(e *endpoint, resp *http.Response) *Error {
 		} `json:"errors"`
 	}
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
-		out.Code = clean(doc.Errors[0].Code)
-		out.Message = clean(redact(resp.Request, doc.Errors[0].Message))
+		out.Code = Clean(doc.Errors[0].Code)
+		out.Message = Clean(redact(resp.Request, doc.Errors[0].Message))
 		for _, one := range doc.Errors { // one for each missing blob
 			out.Digests = appendDigests(out.Digests, string(one.Detail))
 			out.Digests = appendDigests(out.Digests, one.Message)
@@ -159,8 +159,8 @@ func appendDigests(list []digest.Digest, text string) []digest.Digest {
 	return list
 }
 
-// clean makes a registry's words fit for a terminal and short.
-func clean(s string) string {
+// Clean makes a server's words fit for a terminal and short.
+func Clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r

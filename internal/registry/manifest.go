@@ -212,7 +212,7 @@ func describe(resp *http.Response, b []byte) string {
 	if mt == "" {
 		return "something of no stated type"
 	}
-	return "a document of type " + clean(mt)
+	return "a document of type " + Clean(mt)
 }
 
 // PushManifest stores a manifest under ref's tag, or under its digest where ref has no tag, by one PUT. Every blob and

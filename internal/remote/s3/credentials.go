@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"larder/internal/registry"
 )
 
 const (
@@ -76,7 +78,7 @@ func (c *chain) RetrieveWithCredContext(cc *credentials.CredContext) (credential
 		told := s.name
 		var sts credentials.ErrorResponse
 		if errors.As(err, &sts) && sts.STSError.Message != "" { // it refused, and says why
-			told += " (" + clean(sts.STSError.Message) + ")"
+			told += " (" + registry.Clean(sts.STSError.Message) + ")"
 		}
 		c.tried = append(c.tried, told)
 	}

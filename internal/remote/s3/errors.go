@@ -10,16 +10,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/minio/minio-go/v7"
 
 	"larder/internal/fault"
+	"larder/internal/registry"
 	"larder/internal/remote"
 )
-
-// maxMessage bounds what is quoted of a server's answer, in bytes.
-const maxMessage = 300
 
 // refused makes an error that is one of package remote's, in other words.
 func refused(kind error, format string, args ...any) error {
@@ -58,7 +55,7 @@ func (s *Store) reason(err error) error {
 	if !errors.As(err, &e) {
 		return s.unreachable(err)
 	}
-	said := clean(s.creds.redact(e.Error()))
+	said := registry.Clean(s.creds.redact(e.Error()))
 	switch e.Code {
 	case minio.NoSuchBucket:
 		return refused(remote.ErrDenied, "%s has no bucket %q: make it, or check bucket, region and endpoint_url", s.host, s.cfg.Bucket)
@@ -67,7 +64,7 @@ func (s *Store) reason(err error) error {
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidRegion", "IllegalLocationConstraintException":
 		region := ""
 		if e.Region != "" && e.Region != s.cfg.Region {
-			region = " (it is in region " + clean(e.Region) + ")"
+			region = " (it is in region " + registry.Clean(e.Region) + ")"
 		}
 		return refused(remote.ErrDenied, "%s does not serve bucket %s as one of region %s%s: %s", s.host, s.cfg.Bucket, s.cfg.Region, region, said)
 	case "RequestTimeTooSkewed":
@@ -91,7 +88,7 @@ func (s *Store) reason(err error) error {
 		}
 		return refused(remote.ErrDenied, "%s does not allow it (%s; %s)", s.host, said, hint)
 	case http.StatusNotFound: // of something else than an object: to take that for an empty store would be wrong
-		return refused(remote.ErrDenied, "%s answered 404 (%s: %s)", s.host, clean(e.Code), said)
+		return refused(remote.ErrDenied, "%s answered 404 (%s: %s)", s.host, registry.Clean(e.Code), said)
 	case http.StatusPreconditionFailed, http.StatusConflict:
 		return refused(remote.ErrConflict, "%s: %v", s.host, remote.ErrConflict)
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
@@ -127,19 +124,5 @@ func (s *Store) unreachable(err error) error {
 			words[i] = "***" + w[at:]
 		}
 	}
-	return refused(err, "%s: %s", s.host, clean(strings.Join(words, " ")))
-}
-
-// clean makes a server's words fit for a terminal and short.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-	if len(s) > maxMessage {
-		s = strings.ToValidUTF8(s[:maxMessage], "") + "..."
-	}
-	return strings.TrimSpace(s)
+	return refused(err, "%s: %s", s.host, registry.Clean(strings.Join(words, " ")))
 }

@@ -25,6 +25,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/fault"
+	"larder/internal/registry"
 	"larder/internal/remote"
 )
 
@@ -86,7 +87,7 @@ func New(c Config) (*Store, error) {
 		opts.BucketLookup = minio.BucketLookupPath
 	}
 	if s.client, err = minio.NewCore(s.host, opts); err != nil {
-		return nil, fault.Errorf(fault.Usage, "S3 bucket %s at %s: %s", c.Bucket, s.host, clean(err.Error()))
+		return nil, fault.Errorf(fault.Usage, "S3 bucket %s at %s: %s", c.Bucket, s.host, registry.Clean(err.Error()))
 	}
 	return s, nil
 }
@@ -154,7 +155,7 @@ func (s *Store) OpenRange(ctx context.Context, desc ocispecs.Descriptor, off, n 
 		err = refused(remote.ErrUnsupported, "%s knows no ranges", s.host)
 	default:
 		if _, perr := fmt.Sscanf(ranged, "bytes %d-%d/", &from, &to); perr != nil || from != off || to != off+n-1 {
-			err = fmt.Errorf("bytes %s came instead of %d-%d: %w", clean(ranged), off, off+n-1, remote.ErrDamaged)
+			err = fmt.Errorf("bytes %s came instead of %d-%d: %w", registry.Clean(ranged), off, off+n-1, remote.ErrDamaged)
 		}
 	}
 	if err != nil {
