@@ -40,20 +40,20 @@ func TestPacked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b, ok := Packed(store, k); ok {
+		if b, ok := packed(store, k); ok {
 			t.Errorf("%+v: %v before it was exported", opt, b)
 		}
 		blob, err := Export(t.Context(), l, store, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b, ok := Packed(store, k); !ok || b.Desc.Digest != blob.Desc.Digest || b.DiffID != blob.DiffID {
+		if b, ok := packed(store, k); !ok || b.Desc.Digest != blob.Desc.Digest || b.DiffID != blob.DiffID {
 			t.Errorf("%+v: found %v, exported %v", opt, b, blob)
 		}
 		if err := store.Delete(blob.Desc.Digest); err != nil {
 			t.Fatal(err)
 		}
-		if b, ok := Packed(store, k); ok {
+		if b, ok := packed(store, k); ok {
 			t.Errorf("%+v: %v after its bytes were deleted", opt, b)
 		}
 	}

@@ -74,8 +74,8 @@ func (x *exporter) export(ctx context.Context) (*Blob, error) {
 		return nil, err
 	}
 	defer unlock()
-	if e, ok := readIndex(x.store, x.id); ok {
-		return e.blob(), nil
+	if b, ok := packed(x.store, x.id); ok {
+		return b, nil
 	}
 	w, err := x.store.Create()
 	if err != nil {

@@ -43,8 +43,8 @@ func BlobKey(identity key.Digest, fromImage bool, opt ExportOptions) (key.Digest
 	return k.Sum(), nil
 }
 
-// Packed gives the blob that Export made before under a BlobKey, if store still has its bytes.
-func Packed(store *content.Store, k key.Digest) (*Blob, bool) {
+// packed gives the blob that Export made before under a BlobKey, if store still has its bytes.
+func packed(store *content.Store, k key.Digest) (*Blob, bool) {
 	e, ok := readIndex(store, k)
 	if !ok {
 		return nil, false
@@ -94,8 +94,8 @@ func writeIndex(store *content.Store, id key.Digest, e indexEntry) (*Blob, error
 		err = os.Link(tmp.Name(), path)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		if first, ok := readIndex(store, id); ok {
-			return first.blob(), nil
+		if first, ok := packed(store, id); ok {
+			return first, nil
 		}
 		err = os.Rename(tmp.Name(), path) // what it named is gone or it is damaged
 	}
