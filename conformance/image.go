@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -40,15 +42,11 @@ func readImages(path string) ([]*image, error) {
 		return nil, err
 	}
 	defer l.f.Close()
-	var index ocispecs.Index
-	r, ok := l.files["index.json"]
-	if !ok {
-		return nil, errors.New("no index.json")
+	listed, err := l.index()
+	if err != nil {
+		return nil, err
 	}
-	if err := json.NewDecoder(r).Decode(&index); err != nil {
-		return nil, fmt.Errorf("index.json: %w", err)
-	}
-	images, err := l.images(index.Manifests, 0)
+	images, err := l.images(listed, 0)
 	if err == nil && len(images) == 0 {
 		err = errors.New("no image in the layout")
 	}
@@ -57,26 +55,43 @@ func readImages(path string) ([]*image, error) {
 
 // differ tells whether two layouts name different images.
 func differ(a, b string) (bool, error) {
-	var digests [2]string
-	for i, path := range []string{a, b} {
-		l, err := openLayout(path)
-		if err != nil {
-			return false, err
-		}
-		defer l.f.Close()
-		var index ocispecs.Index
-		r, ok := l.files["index.json"]
-		if !ok {
-			return false, errors.New("no index.json")
-		}
-		if err := json.NewDecoder(r).Decode(&index); err != nil {
-			return false, fmt.Errorf("index.json: %w", err)
-		}
-		for _, m := range index.Manifests {
-			digests[i] += m.Digest.String() + " "
-		}
+	first, err := imageDigests(a)
+	if err != nil {
+		return false, err
 	}
-	return digests[0] != digests[1], nil
+	second, err := imageDigests(b)
+	return !slices.Equal(first, second), err
+}
+
+// imageDigests lists what the index of the layout in the tar at path names.
+func imageDigests(path string) ([]digest.Digest, error) {
+	l, err := openLayout(path)
+	if err != nil {
+		return nil, err
+	}
+	defer l.f.Close()
+	listed, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	var out []digest.Digest
+	for _, m := range listed {
+		out = append(out, m.Digest)
+	}
+	return out, nil
+}
+
+// index reads what the layout's index names.
+func (l *layout) index() ([]ocispecs.Descriptor, error) {
+	r, ok := l.files["index.json"]
+	if !ok {
+		return nil, errors.New("no index.json")
+	}
+	var index ocispecs.Index
+	if err := json.NewDecoder(r).Decode(&index); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	return index.Manifests, nil
 }
 
 func openLayout(path string) (*layout, error) {
