@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -76,9 +75,7 @@ func duCommand(e *env) *cobra.Command {
 					return err
 				}
 				if asJSON {
-					enc := json.NewEncoder(e.out)
-					enc.SetIndent("", "  ")
-					return enc.Encode(append([]build.Use{}, uses...))
+					return printJSON(e.out, append([]build.Use{}, uses...))
 				}
 				return printUsage(e, uses, verbose)
 			})
