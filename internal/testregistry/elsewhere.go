@@ -1,15 +1,12 @@
 package testregistry
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Elsewhere is a second origin that keeps a registry's blobs, as a bucket with signed URLs would. It notes who brings it
@@ -19,8 +16,7 @@ type Elsewhere struct {
 	Addr string
 
 	uploads bool
-	server  *http.Server
-	served  chan error
+	server  *server
 
 	mu       sync.Mutex
 	inner    http.Handler
@@ -33,24 +29,17 @@ const signed = "X-Signature=testregistry"
 
 // NewElsewhere listens on a free loopback port until Close. uploads says whether uploads are sent there too.
 func NewElsewhere(uploads bool) (*Elsewhere, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	e := &Elsewhere{uploads: uploads}
+	var err error
+	if e.server, err = listen("", http.HandlerFunc(e.serve)); err != nil {
 		return nil, fmt.Errorf("second origin: %w", err)
 	}
-	e := &Elsewhere{Addr: l.Addr().String(), uploads: uploads, served: make(chan error, 1)}
-	e.server = &http.Server{Handler: http.HandlerFunc(e.serve), ReadHeaderTimeout: time.Minute}
-	go func() { e.served <- e.server.Serve(l) }()
+	e.Addr = e.server.addr
 	return e, nil
 }
 
 // Close stops it.
-func (e *Elsewhere) Close() error {
-	err := e.server.Close()
-	if serr := <-e.served; !errors.Is(serr, http.ErrServerClosed) {
-		err = errors.Join(err, serr)
-	}
-	return err
-}
+func (e *Elsewhere) Close() error { return e.server.close() }
 
 // Wrap is for Options.Wrap, inside a Guard's: questions about blobs are answered with 307 to the other origin, which gets
 // its answers from next.

@@ -3,9 +3,7 @@ package testregistry
 import (
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,8 +30,7 @@ type Guard struct {
 	Addr string
 
 	opt    GuardOptions
-	server *http.Server
-	served chan error
+	server *server
 
 	mu     sync.Mutex
 	tokens map[string]token
@@ -57,24 +54,17 @@ func NewGuard(opt GuardOptions) (*Guard, error) {
 	if opt.Lifetime == 0 {
 		opt.Lifetime = 5 * time.Minute
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	g := &Guard{opt: opt, tokens: map[string]token{}}
+	var err error
+	if g.server, err = listen("", http.HandlerFunc(g.sign)); err != nil {
 		return nil, fmt.Errorf("token server: %w", err)
 	}
-	g := &Guard{Addr: l.Addr().String(), opt: opt, tokens: map[string]token{}, served: make(chan error, 1)}
-	g.server = &http.Server{Handler: http.HandlerFunc(g.sign), ReadHeaderTimeout: time.Minute}
-	go func() { g.served <- g.server.Serve(l) }()
+	g.Addr = g.server.addr
 	return g, nil
 }
 
 // Close stops the token server.
-func (g *Guard) Close() error {
-	err := g.server.Close()
-	if serr := <-g.served; !errors.Is(serr, http.ErrServerClosed) {
-		err = errors.Join(err, serr)
-	}
-	return err
-}
+func (g *Guard) Close() error { return g.server.close() }
 
 // Counts gives the counts so far.
 func (g *Guard) Counts() GuardCounts {

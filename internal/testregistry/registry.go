@@ -5,11 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
@@ -35,9 +33,8 @@ type Registry struct {
 
 	driver storagedriver.StorageDriver
 	app    *handlers.App
-	server *http.Server
+	server *server
 	count  *counter
-	served chan error
 }
 
 // Start runs a registry in memory until the test ends.
@@ -60,9 +57,6 @@ func StartWith(t testing.TB, opt Options) *Registry {
 
 // Serve runs a registry until Close.
 func Serve(opt Options) (*Registry, error) {
-	if opt.Addr == "" {
-		opt.Addr = "127.0.0.1:0"
-	}
 	driver, err := openStorage(opt.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
@@ -78,33 +72,22 @@ func Serve(opt Options) (*Registry, error) {
 	config.HTTP.Secret = rand.Text()
 	config.Log.AccessLog.Disabled = true
 	logrus.SetLevel(logrus.FatalLevel) // the registry has no logger of its own, and every 404 is an "error" to it
-	l, err := net.Listen("tcp", opt.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("registry: %w", err)
-	}
-	r := &Registry{
-		Addr:   l.Addr().String(),
-		driver: driver,
-		app:    handlers.NewApp(context.Background(), config),
-		served: make(chan error, 1),
-	}
+	r := &Registry{driver: driver, app: handlers.NewApp(context.Background(), config)}
 	var h http.Handler = r.app
 	if opt.Wrap != nil {
 		h = opt.Wrap(h)
 	}
 	r.count = &counter{next: h}
-	r.server = &http.Server{Handler: r.count, ReadHeaderTimeout: time.Minute}
-	go func() { r.served <- r.server.Serve(l) }()
+	if r.server, err = listen(opt.Addr, r.count); err != nil {
+		return nil, errors.Join(fmt.Errorf("registry: %w", err), r.app.Shutdown())
+	}
+	r.Addr = r.server.addr
 	return r, nil
 }
 
 // Close stops the registry at once and waits until it listens no more.
 func (r *Registry) Close() error {
-	err := r.server.Close()
-	if serr := <-r.served; !errors.Is(serr, http.ErrServerClosed) {
-		err = errors.Join(err, serr)
-	}
-	return errors.Join(err, r.app.Shutdown())
+	return errors.Join(r.server.close(), r.app.Shutdown())
 }
 
 // Ref gives the reference of an image in this registry; name is "repository:tag".
