@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -63,13 +62,11 @@ func (s *site) putTree(repo string, root *tree.Node) (key.Digest, ocispecs.Descr
 	if err := tree.Encode(&plain, root); err != nil {
 		s.t.Fatal(err)
 	}
-	enc, err := zstd.NewWriter(nil)
+	packed, err := catalog.PackTree(plain.Bytes())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer enc.Close()
-	packed := enc.EncodeAll(plain.Bytes(), nil)
-	desc := ocispecs.Descriptor{MediaType: "application/vnd.larder.tree.v1+zstd", Digest: digest.FromBytes(packed), Size: int64(len(packed))}
+	desc := ocispecs.Descriptor{MediaType: catalog.MediaTypeTree, Digest: digest.FromBytes(packed), Size: int64(len(packed))}
 	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }
 	if _, err := s.store(repo).Put(s.t.Context(), remote.Upload{Desc: desc, New: true, Open: open}); err != nil {
 		s.t.Fatal(err)

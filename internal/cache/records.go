@@ -1,21 +1,16 @@
 package cache
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 
-	"github.com/klauspost/compress/zstd"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"larder/internal/catalog"
 	"larder/internal/key"
 	"larder/internal/record"
 	"larder/internal/tree"
 )
-
-// maxTree bounds a tree that is fetched, in bytes, packed or not.
-const maxTree = 1 << 30
 
 // Get gives the record of a key: the local root's, else that of the first catalog that has one. A record that was copied from
 // a catalog counts only where that catalog is read today: what an untrusted job found is not believed by others on its machine.
@@ -166,10 +161,7 @@ func (s *Session) Tree(ctx context.Context, d key.Digest) (*tree.Node, error) {
 		if !ok {
 			return nil, last
 		}
-		b, err := fetchTree(ctx, src, desc)
-		if err == nil && key.Bytes(b) != d {
-			err = fmt.Errorf("other bytes than tree %s: %w", d, tree.ErrDamaged)
-		}
+		b, err := catalog.FetchTree(ctx, src.Store, desc, d)
 		if err == nil {
 			if err := s.cfg.Records.ImportTree(d, b); err != nil {
 				return nil, err
@@ -184,39 +176,4 @@ func (s *Session) Tree(ctx context.Context, d key.Digest) (*tree.Node, error) {
 		s.spoil(held{src.Store.Name(), desc.Digest}, err)
 		s.mu.Unlock()
 	}
-}
-
-func fetchTree(ctx context.Context, src *Source, desc ocispecs.Descriptor) ([]byte, error) {
-	if desc.Size > maxTree {
-		return nil, fmt.Errorf("a tree of %d bytes: %w", desc.Size, tree.ErrDamaged)
-	}
-	rc, err := src.Store.Open(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer rc.Close()
-	packed, err := io.ReadAll(io.LimitReader(rc, desc.Size+1))
-	if err != nil {
-		return nil, err
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTree))
-	if err != nil {
-		return nil, err
-	}
-	defer dec.Close()
-	return dec.DecodeAll(packed, nil)
-}
-
-// packTree packs a tree's bytes for a store.
-func packTree(b []byte) ([]byte, error) {
-	var out bytes.Buffer
-	enc, err := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := enc.Write(b); err != nil {
-		return nil, err
-	}
-	err = enc.Close()
-	return out.Bytes(), err
 }

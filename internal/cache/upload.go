@@ -12,6 +12,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
 
+	"larder/internal/catalog"
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/record"
@@ -20,9 +21,6 @@ import (
 
 // smallBlob is the size up to which a blob is sent without asking first whether the store has it: sending costs no more.
 const smallBlob = 32 << 10
-
-// mediaTypeTree is that of a tree's blob: tree.Encode's bytes, packed.
-const mediaTypeTree = "application/vnd.larder.tree.v1+zstd"
 
 // packers bounds the layers that are packed at once for caches: each is packed by all processors.
 var packers = semaphore.NewWeighted(int64(max(2, runtime.NumCPU()/2)))
@@ -298,10 +296,10 @@ func (s *Session) sendTree(d key.Digest, t *treeBlob) {
 			if err != nil {
 				return // pruned meanwhile
 			}
-			if packed, err = packTree(b); err != nil {
+			if packed, err = catalog.PackTree(b); err != nil {
 				return
 			}
-			t.desc = ocispecs.Descriptor{MediaType: mediaTypeTree, Digest: key.Bytes(packed).OCI(), Size: int64(len(packed))}
+			t.desc = ocispecs.Descriptor{MediaType: catalog.MediaTypeTree, Digest: key.Bytes(packed).OCI(), Size: int64(len(packed))}
 		}
 		open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }
 		if s.put(target, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob || s.isBad(target.Own.Store, t.desc.Digest)}) == nil {

@@ -3,12 +3,10 @@ package catalog
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -23,9 +21,6 @@ type Problem struct {
 	Err     error    // why
 	Records []string // names of the records that need it, at most ten
 }
-
-// maxTree bounds the size of a tree, in bytes, that Check decompresses.
-const maxTree = 1 << 30
 
 // Check looks whether every blob of a catalog is in its store; with full it reads them, compares their digests, and lists every tree. A save
 // with the problems' digests as Change.Gone makes the catalog right. The error is the store's, which does not answer.
@@ -49,7 +44,7 @@ func Check(ctx context.Context, store remote.Store, c *Catalog, full bool) ([]Pr
 		if d, isTree := trees[desc.Digest]; isTree {
 			found[i] = checkTree(ctx, store, desc, d)
 		} else {
-			found[i] = checkBytes(ctx, store, desc, io.Discard)
+			found[i] = copyBlob(ctx, store, desc, io.Discard)
 		}
 	})
 	var problems []Problem
@@ -65,47 +60,14 @@ func Check(ctx context.Context, store remote.Store, c *Catalog, full bool) ([]Pr
 	return problems, nil
 }
 
-// checkBytes reads a blob into w and compares its size and digest.
-func checkBytes(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, w io.Writer) error {
-	r, err := store.Open(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	v := desc.Digest.Verifier()
-	n, err := io.Copy(io.MultiWriter(v, w), io.LimitReader(r, desc.Size+1))
-	if err != nil {
-		return err
-	}
-	if n != desc.Size || !v.Verified() {
-		return fmt.Errorf("blob %s: %w", desc.Digest, remote.ErrDamaged)
-	}
-	return nil
-}
-
-// checkTree reads the blob of a tree, compares the tree's own digest too, and lists all of it.
+// checkTree reads the blob of a tree, and lists all of it.
 func checkTree(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, d key.Digest) error {
-	if desc.Size > maxTree {
-		return fmt.Errorf("a tree of %d bytes: %w", desc.Size, remote.ErrDamaged)
-	}
-	var packed bytes.Buffer
-	if err := checkBytes(ctx, store, desc, &packed); err != nil {
-		return err
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxTree), zstd.WithDecoderConcurrency(1))
+	b, err := FetchTree(ctx, store, desc, d)
 	if err != nil {
 		return err
 	}
-	defer dec.Close()
-	b, err := dec.DecodeAll(packed.Bytes(), nil)
-	if err == nil && key.Bytes(b) != d {
-		err = errors.New("other bytes than its name says")
-	}
-	if err == nil {
-		err = listAll(b)
-	}
-	if err != nil {
-		return fmt.Errorf("tree %s in blob %s: %w: %w", d, desc.Digest, err, remote.ErrDamaged)
+	if err := listAll(b); err != nil {
+		return badTree(d, desc, err)
 	}
 	return nil
 }

@@ -135,7 +135,7 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 	blob := m.Config.Data
 	if int64(len(blob)) != m.Config.Size || digest.FromBytes(blob) != m.Config.Digest {
 		m.Config.Data = nil
-		if blob, err = fetch(ctx, store, m.Config); isLoss(err) {
+		if blob, err = fetch(ctx, store, m.Config, maxBlob); isLoss(err) {
 			return doc, damage("its page is gone or damaged")
 		} else if err != nil {
 			return doc, fmt.Errorf("read %s: %w", what, err)
@@ -203,29 +203,39 @@ func isLoss(err error) bool {
 	return errors.Is(err, remote.ErrNotFound) || errors.Is(err, remote.ErrDamaged)
 }
 
-// fetch reads a small blob and compares its digest.
-func fetch(ctx context.Context, store remote.Store, desc ocispecs.Descriptor) ([]byte, error) {
-	if desc.Size > maxBlob {
+// fetch reads a blob of at most so many bytes, and compares its digest.
+func fetch(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, most int64) ([]byte, error) {
+	if desc.Size > most {
 		return nil, fmt.Errorf("blob %s of %d bytes: %w", desc.Digest, desc.Size, remote.ErrDamaged)
 	}
-	r, err := store.Open(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
 	var b bytes.Buffer
-	if _, err := io.Copy(&b, io.LimitReader(r, desc.Size+1)); err != nil {
+	if err := copyBlob(ctx, store, desc, &b); err != nil {
 		return nil, err
-	}
-	if int64(b.Len()) != desc.Size || digest.FromBytes(b.Bytes()) != desc.Digest {
-		return nil, fmt.Errorf("blob %s: %w", desc.Digest, remote.ErrDamaged)
 	}
 	return b.Bytes(), nil
 }
 
+// copyBlob reads a blob into w and compares its size and digest.
+func copyBlob(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, w io.Writer) error {
+	r, err := store.Open(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	v := desc.Digest.Verifier()
+	n, err := io.Copy(io.MultiWriter(v, w), io.LimitReader(r, desc.Size+1))
+	if err != nil {
+		return err
+	}
+	if n != desc.Size || !v.Verified() {
+		return fmt.Errorf("blob %s: %w", desc.Digest, remote.ErrDamaged)
+	}
+	return nil
+}
+
 // readPage fetches a further page, which the first one vouches for.
 func readPage(ctx context.Context, store remote.Store, ref pageRef) (state, error) {
-	b, err := fetch(ctx, store, ref.Blob.desc())
+	b, err := fetch(ctx, store, ref.Blob.desc(), maxBlob)
 	if err != nil {
 		return state{}, err
 	}

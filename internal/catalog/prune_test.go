@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -121,13 +120,11 @@ func packedTree(t *testing.T) (key.Digest, []byte, ocispecs.Descriptor) {
 	if err := tree.Encode(&b, root); err != nil {
 		t.Fatal(err)
 	}
-	enc, err := zstd.NewWriter(nil)
+	blob, err := PackTree(b.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer enc.Close()
-	blob := enc.EncodeAll(b.Bytes(), nil)
-	return key.Bytes(b.Bytes()), blob, ocispecs.Descriptor{MediaType: "application/vnd.larder.tree.v1+zstd", Digest: digest.FromBytes(blob), Size: int64(len(blob))}
+	return key.Bytes(b.Bytes()), blob, ocispecs.Descriptor{MediaType: MediaTypeTree, Digest: digest.FromBytes(blob), Size: int64(len(blob))}
 }
 
 func TestCheck(t *testing.T) {

@@ -28,7 +28,7 @@ func step(name, by string) Change {
 			Key: keyOf(name), Name: "RUN " + name + " # " + by, Created: epoch, Duration: time.Second,
 			Outputs: []record.Output{{Base: 0, Layers: []record.Layer{{Identity: identity, Pinned: true, Tree: treeDigest}}}},
 		}}},
-		Trees:  map[key.Digest]ocispecs.Descriptor{treeDigest: descOf("tree blob "+name+by, "application/vnd.larder.tree.v1+zstd")},
+		Trees:  map[key.Digest]ocispecs.Descriptor{treeDigest: descOf("tree blob "+name+by, MediaTypeTree)},
 		Layers: map[key.Digest][]Blob{identity: {copyOf(name+by, "gzip")}},
 	}
 }
