@@ -156,10 +156,14 @@ func (r *promisedReader) Read(p []byte) (int, error) {
 // PinnedTree gives the tree of a pinned layer that a catalog knows; an error where none does.
 func (s *Session) PinnedTree(ctx context.Context, identity key.Digest) (*tree.Node, error) {
 	rec, ok := s.Get(ctx, treeKey(identity))
-	if !ok || len(rec.Outputs) != 1 || len(rec.Outputs[0].Layers) != 1 {
+	var ref record.Layer
+	if ok {
+		ref, ok = rec.OnlyLayer()
+	}
+	if !ok {
 		return nil, fmt.Errorf("no cache has the tree of layer %s", identity)
 	}
-	root, err := s.Tree(ctx, rec.Outputs[0].Layers[0].Tree)
+	root, err := s.Tree(ctx, ref.Tree)
 	if err == nil {
 		s.Used(rec, nil, false)
 	}

@@ -104,7 +104,7 @@ func (s *Session) treeRecord(ctx context.Context, k key.Digest, l *layer.Layer, 
 		return nil, err
 	}
 	ref := record.Layer{Identity: l.Identity, Pinned: true, Tree: d}
-	return s.Put(ctx, &record.Record{Key: k, Outputs: []record.Output{{Base: -1, Layers: []record.Layer{ref}}}})
+	return s.Put(ctx, &record.Record{Key: k, Outputs: record.OnlyLayer(ref)})
 }
 
 func treesOf(rec *record.Record) []key.Digest {
@@ -121,7 +121,8 @@ func treesOf(rec *record.Record) []key.Digest {
 
 // isTree tells a record of treeKey.
 func isTree(r *record.Record) bool {
-	return len(r.Outputs) == 1 && len(r.Outputs[0].Layers) == 1 && r.Key == treeKey(r.Outputs[0].Layers[0].Identity)
+	ref, ok := r.OnlyLayer()
+	return ok && r.Key == treeKey(ref.Identity)
 }
 
 // uses lists the records of this build in the order of their first use.

@@ -41,6 +41,17 @@ type Output struct {
 	Layers []Layer `json:"layers"`
 }
 
+// OnlyLayer is what a record of one layer, on nothing, says that a step made.
+func OnlyLayer(l Layer) []Output { return []Output{{Base: -1, Layers: []Layer{l}}} }
+
+// OnlyLayer gives the layer of a record that names one; false for any other record.
+func (r *Record) OnlyLayer() (Layer, bool) {
+	if len(r.Outputs) != 1 || len(r.Outputs[0].Layers) != 1 {
+		return Layer{}, false
+	}
+	return r.Outputs[0].Layers[0], true
+}
+
 // Layer names a layer that a step made, the bottom one first in its Output.
 type Layer struct {
 	Identity key.Digest `json:"identity"`

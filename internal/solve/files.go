@@ -163,8 +163,8 @@ func (s *Solver) hasTrees(ctx context.Context, rec *record.Record) bool {
 func (s *Solver) keepLayer(ctx context.Context, op *pb.FileOp, l *layer.Layer) (*record.Record, error) {
 	k := layerKey(l.Identity, op)
 	if rec, ok := s.opt.Records.Get(ctx, k); ok {
-		right := len(rec.Outputs) == 1 && len(rec.Outputs[0].Layers) == 1 && rec.Outputs[0].Layers[0].Identity == l.Identity
-		if right && (rec.From != "" || s.hasTrees(ctx, rec)) { // fileLayer mends what a remote cache does not have
+		ref, ok := rec.OnlyLayer()
+		if ok && ref.Identity == l.Identity && (rec.From != "" || s.hasTrees(ctx, rec)) { // fileLayer mends what a remote cache does not have
 			s.used(rec, nil, false)
 			return rec, nil
 		}
@@ -181,7 +181,7 @@ func (s *Solver) keepLayer(ctx context.Context, op *pb.FileOp, l *layer.Layer) (
 		return nil, err
 	}
 	ref := record.Layer{Identity: l.Identity, Tree: blob}
-	rec, err := s.opt.Records.Put(ctx, &record.Record{Key: k, Created: now(), Outputs: []record.Output{{Base: -1, Layers: []record.Layer{ref}}}})
+	rec, err := s.opt.Records.Put(ctx, &record.Record{Key: k, Created: now(), Outputs: record.OnlyLayer(ref)})
 	if err == nil {
 		s.used(rec, nil, false)
 	}
@@ -252,7 +252,7 @@ func (s *Solver) mend(ctx context.Context, rec *record.Record, op *pb.FileOp, re
 		}
 		return old
 	}
-	one := &record.Record{Key: layerKey(ref.Identity, op), Created: rec.Created, Outputs: []record.Output{{Base: -1, Layers: []record.Layer{right(ref)}}}}
+	one := &record.Record{Key: layerKey(ref.Identity, op), Created: rec.Created, Outputs: record.OnlyLayer(right(ref))}
 	whole := *rec
 	whole.From, whole.Outputs = "", nil
 	for _, o := range rec.Outputs {
