@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/docker/go-units"
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/cache"
 	"larder/internal/cacheref"
@@ -154,8 +153,7 @@ func (j *job) inline(ctx context.Context, part int, layers []*layer.Blob) (map[s
 		if err != nil {
 			return nil, err
 		}
-		b := layers[i]
-		data.Layers[l.Identity] = []catalog.Blob{{Key: k, Desc: ocispecs.Descriptor{MediaType: b.Desc.MediaType, Digest: b.Desc.Digest, Size: b.Desc.Size}, DiffID: b.DiffID}}
+		data.Layers[l.Identity] = []catalog.Blob{{Key: k, Desc: layers[i].Desc, DiffID: layers[i].DiffID}}
 	}
 	data.Records = j.session.Records(ctx, func(id key.Digest) bool { return len(data.Layers[id]) > 0 })
 	if j.epoch != nil {

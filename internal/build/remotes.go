@@ -25,10 +25,7 @@ import (
 
 // Remotes opens remote stores, each once.
 type Remotes struct {
-	client func(insecure ...string) *registry.Client
-	policy remote.Policy
-	seen   *catalog.Seen
-
+	engine *Engine
 	writes map[string]bool         // what will be written to, by the same names as stores
 	stores map[string]remote.Store // by all that their references say but for the tag
 	close  []func() error
@@ -36,17 +33,7 @@ type Remotes struct {
 
 // Remotes gives an opener of remote stores. Close it.
 func (e *Engine) Remotes() *Remotes {
-	return &Remotes{
-		client: func(insecure ...string) *registry.Client {
-			if len(insecure) == 0 {
-				return e.registry
-			}
-			return e.newRegistry(insecure...)
-		},
-		policy: e.cfg.Patience.Remote,
-		seen:   catalog.OpenSeen(filepath.Join(e.root, "seen")),
-		writes: map[string]bool{}, stores: map[string]remote.Store{},
-	}
+	return &Remotes{engine: e, writes: map[string]bool{}, stores: map[string]remote.Store{}}
 }
 
 // Close gives up all stores.
@@ -61,7 +48,7 @@ func (r *Remotes) Close() error {
 
 // Options says how catalogs are read and written.
 func (r *Remotes) Options(keys *catalog.Keys) catalog.Options {
-	return catalog.Options{Keys: keys, Seen: r.seen}
+	return catalog.Options{Keys: keys, Seen: catalog.OpenSeen(filepath.Join(r.engine.root, "seen"))}
 }
 
 // identify tells stores apart: by all that a reference says of one, its credentials included, but not which document is meant.
@@ -79,9 +66,9 @@ func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
 	var err error
 	switch ref.Type {
 	case cacheref.Registry:
-		client := r.client()
+		client := r.engine.registry
 		if ref.Insecure {
-			client = r.client(ref.Repository.Host)
+			client = r.engine.newRegistry(ref.Repository.Host)
 			r.close = append(r.close, func() error { client.Close(); return nil })
 		}
 		repository := remoteregistry.New(client, ref.Repository)
@@ -102,7 +89,7 @@ func (r *Remotes) Open(ref cacheref.Ref) (remote.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	store = remote.Wrap(store, remote.Options{Policy: r.policy})
+	store = remote.Wrap(store, remote.Options{Policy: r.engine.cfg.Patience.Remote})
 	r.stores[id] = store
 	r.close = append(r.close, store.Close)
 	return store, nil
@@ -119,14 +106,13 @@ func (r *Remotes) source(store remote.Store, name catalog.Name, keys *catalog.Ke
 	}
 }
 
-// sources makes the catalogs of all references readable, and gives the targets.
+// session makes the catalogs of all references readable, each once, and gives the targets.
 func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.Target, err error) {
 	for _, ref := range c.To {
 		r.writes[identify(ref)] = true
 	}
 	byID := map[string]*cache.Source{}
-	source := func(store remote.Store, name catalog.Name) *cache.Source {
-		src := r.source(store, name, c.Keys)
+	once := func(src *cache.Source) *cache.Source {
 		if have := byID[src.ID]; have != nil {
 			return have
 		}
@@ -144,11 +130,11 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 			return nil, nil, fmt.Errorf("cache %s: %w", ref.Text, err)
 		}
 		if ref.Tag != "" {
-			add(r.foreign(store, ref, c.Keys))
+			add(once(r.foreign(store, ref, c.Keys)))
 			continue
 		}
 		for _, scope := range c.scopes() {
-			src := source(store, catalog.NameOf(scope))
+			src := once(r.source(store, catalog.NameOf(scope), c.Keys))
 			src.Everyone = scope == DefaultScope
 			add(src)
 		}
@@ -167,13 +153,9 @@ func (r *Remotes) session(c *Cache) (sources []*cache.Source, targets []*cache.T
 			scope = catalog.TagScope + ref.Tag
 		}
 		name := catalog.NameOf(scope)
-		own := source(store, name)
 		targets = append(targets, &cache.Target{
-			Own: own, Max: ref.Max, IgnoreError: ref.IgnoreError,
+			Own: once(r.source(store, name, c.Keys)), Max: ref.Max, IgnoreError: ref.IgnoreError,
 			Save: func(ctx context.Context, change catalog.Change) (catalog.Saved, error) {
-				if own.Covers(ctx, change) {
-					return catalog.Saved{}, nil
-				}
 				return catalog.Save(ctx, store, name, change, r.Options(c.Keys))
 			},
 		})
@@ -188,6 +170,10 @@ func (r *Remotes) foreign(store remote.Store, ref cacheref.Ref, keys *catalog.Ke
 	src.Label = "cache " + ref.Text
 	load := src.Load
 	src.Load = func(ctx context.Context) (catalog.Reader, error) {
+		reader, absent := load(ctx)
+		if !errors.Is(absent, catalog.ErrAbsent) || errors.Is(absent, remote.ErrNotFound) {
+			return reader, absent
+		}
 		doc, err := store.Manifest(ctx, ref.Tag)
 		if err != nil {
 			return nil, err
@@ -197,7 +183,7 @@ func (r *Remotes) foreign(store remote.Store, ref cacheref.Ref, keys *catalog.Ke
 			return nil, fmt.Errorf("%w: %w", catalog.ErrAbsent, err)
 		}
 		if found.Kind == inline.Catalog {
-			return load(ctx)
+			return nil, absent
 		}
 		for _, b := range found.Blobs {
 			src.Holds = append(src.Holds, b.Digest)

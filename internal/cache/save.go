@@ -34,7 +34,7 @@ func (s *Session) Save(ctx context.Context) {
 			continue
 		}
 		change := s.change(ctx, t)
-		if len(change.Put)+len(change.Used)+len(change.Gone) == 0 || ctx.Err() != nil {
+		if len(change.Put)+len(change.Used)+len(change.Gone) == 0 || t.Own.covers(ctx, change) || ctx.Err() != nil {
 			continue
 		}
 		saved, err := t.Save(ctx, change)
@@ -206,8 +206,7 @@ func (s *Session) layers(t *Target, c *catalog.Change) {
 		if p.err != nil || !p.stores[t.Own.Store.Name()] {
 			continue
 		}
-		desc := ocispecs.Descriptor{MediaType: p.blob.Desc.MediaType, Digest: p.blob.Desc.Digest, Size: p.blob.Desc.Size}
-		c.Layers[p.identity] = append(c.Layers[p.identity], catalog.Blob{Key: p.key, Desc: desc, DiffID: p.blob.DiffID})
+		c.Layers[p.identity] = append(c.Layers[p.identity], catalog.Blob{Key: p.key, Desc: p.blob.Desc, DiffID: p.blob.DiffID})
 	}
 }
 

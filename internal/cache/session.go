@@ -187,8 +187,8 @@ func (src *Source) get(ctx context.Context) catalog.Reader {
 	}
 }
 
-// Covers tells whether the catalog has all of a change already, so that there is nothing to save.
-func (src *Source) Covers(ctx context.Context, change catalog.Change) bool {
+// covers tells whether the catalog has all of a change already, so that there is nothing to save.
+func (src *Source) covers(ctx context.Context, change catalog.Change) bool {
 	c, ok := src.get(ctx).(*catalog.Catalog)
 	return ok && c.Covers(change)
 }
