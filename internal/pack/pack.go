@@ -32,3 +32,16 @@ type Piece struct {
 
 // Opener opens n bytes of a pack, from off on. What it yields need not be verified: pieces are.
 type Opener func(ctx context.Context, pack key.Digest, off, n int64) (io.ReadCloser, error)
+
+// Pack is a blob that a Writer has finished.
+type Pack struct {
+	Digest key.Digest
+	Size   int64 // bytes
+	Path   string
+}
+
+// Ref is a piece that Add cut, wherever it will be.
+type Ref struct {
+	Digest key.Digest
+	Size   int64 // bytes
+}
