@@ -45,8 +45,19 @@ type Request struct {
 
 	Secrets map[string]Secret
 	Cache   Cache
+	Mounts  Mounts
+	// AutoMounts gives RUN steps the cache mounts that the package managers in their commands can use.
+	AutoMounts bool
 	// Epoch is SOURCE_DATE_EPOCH; nil without one.
 	Epoch *time.Time
+}
+
+// Mounts says what remote caches do for cache mounts.
+type Mounts struct {
+	Restore, Save bool
+	Exclude       []string // patterns of files that are never saved
+	Keep          int      // builds after which a file goes that none of them used; 0 for never
+	Size          int64    // bytes that a mount may have; 0 for any number
 }
 
 // Secret says where a secret's value is.

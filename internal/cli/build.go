@@ -30,6 +30,7 @@ type buildFlags struct {
 	ssh                                             string
 	attest                                          []string
 	remote                                          cacheFlags
+	mounts                                          mountFlags
 }
 
 func buildCommand(e *env) *cobra.Command {
@@ -88,6 +89,7 @@ func (f *buildFlags) register(cmd *cobra.Command) {
 	fl.IntVar(&f.parallel, "parallel", 0, "RUN steps at once (default: twice the number of CPUs, at least 4)")
 
 	f.remote.register(fl)
+	f.mounts.register(fl)
 
 	// Known to buildx, and to come: to name them is an error that says so, see unready.
 	fl.StringVar(&f.ssh, "ssh", "", "")

@@ -46,7 +46,7 @@ func (f *buildFlags) request(dir string, in io.Reader, out io.Writer) (*build.Re
 		}
 		r.Dockerfile, r.DockerfileText = "", b
 	}
-	for _, step := range []func(*build.Request) error{f.names, f.where, f.limits, f.secretList, f.epoch} {
+	for _, step := range []func(*build.Request) error{f.names, f.where, f.limits, f.secretList, f.epoch, f.mounts.request} {
 		if err := step(r); err != nil {
 			return nil, err
 		}
