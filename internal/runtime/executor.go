@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -41,6 +42,9 @@ type Executor struct {
 	dir  string
 	hide bool // the runtime must not see cgroup v2
 	exec executor.Executor
+
+	mu        sync.Mutex
+	terminals map[string]*terminal // of running containers that have one
 }
 
 // New makes an executor that keeps its files in dir, which it makes and which belongs to this process alone. Should the
@@ -164,12 +168,16 @@ type Spec struct {
 	// RemoveStubs takes away parents too that were made for mount points.
 	RemoveStubs bool
 
-	// Stdin may be nil. Stdout and Stderr get the output as it comes; with Tty all of it goes to Stdout.
+	// Stdin may be nil. Run closes it, perhaps more than once, and that has to end a Read. Stdout and Stderr get the output
+	// as it comes; with Tty all of it goes to Stdout.
 	Stdin          io.ReadCloser
 	Stdout, Stderr io.Writer
 	Tty            bool
-	Resize         <-chan executor.WinSize
-	Signal         <-chan syscall.Signal
+	// Resize brings sizes for the terminal; one that waits there already is the first.
+	Resize <-chan executor.WinSize
+	// Signal brings signals for the command. One that it has no handler for ends it, as it would end any other process,
+	// with the exit code of a shell: 128 and the signal's number.
+	Signal <-chan syscall.Signal
 }
 
 // ExitError is a command's own failure.
@@ -198,6 +206,9 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
+	if spec.Stdin != nil {
+		defer spec.Stdin.Close()
+	}
 	id := newID(spec.CgroupParent != "")
 	if e.rt.Name == "crun" {
 		if err := makeMountPoints(spec); err != nil {
@@ -214,7 +225,6 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 			RemoveMountStubsRecursive: spec.RemoveStubs,
 		},
 		Stdin: spec.Stdin, Stdout: sink(spec.Stdout), Stderr: sink(spec.Stderr),
-		Resize: spec.Resize, Signal: spec.Signal,
 	}
 	meta := &info.Meta
 	if meta.Hostname == "" {
@@ -239,7 +249,27 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 
 	log := e.logFile(id)
 	defer os.Remove(log)
+	during, ended := context.WithCancel(ctx)
+	defer ended()
+	var term *terminal
+	if spec.Tty {
+		var err error
+		if term, err = openTerminal(spec.Resize); err != nil {
+			return err
+		}
+		term.inner = e.rt.Name == "crun"
+		e.setTerminal(id, term)
+		defer e.setTerminal(id, nil)
+		term.connect(spec.Stdin, spec.Stdout)
+		info.Stdin, info.Stdout, info.Stderr = nil, nil, nil
+		info.Signal = term.resizes(during, spec.Resize)
+	}
+	signals := e.passSignals(during, id, spec.Signal)
 	_, err := e.exec.Run(ctx, id, root, mounts, info, nil)
+	fatal := signals.finish()
+	if term != nil {
+		term.finish()
+	}
 	if err == nil {
 		return nil
 	}
@@ -250,10 +280,33 @@ func (e *Executor) Run(ctx context.Context, spec Spec) error {
 	if !errors.As(err, &exit) {
 		return fmt.Errorf("start the container: %w", err)
 	}
+	if fatal != 0 {
+		return &ExitError{Code: 128 + int(fatal)}
+	}
 	if reason := loggedError(log); reason != "" {
 		return &StartError{Runtime: e.rt.Name, Reason: reason}
 	}
 	return &ExitError{Code: int(exit.ExitCode)}
+}
+
+// setTerminal says which terminal a container's runtime gets.
+func (e *Executor) setTerminal(id string, t *terminal) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t == nil {
+		delete(e.terminals, id)
+		return
+	}
+	if e.terminals == nil {
+		e.terminals = map[string]*terminal{}
+	}
+	e.terminals[id] = t
+}
+
+func (e *Executor) terminal(id string) *terminal {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.terminals[id]
 }
 
 // Close removes what the executor keeps outside of its directory. No container may be running.

@@ -54,14 +54,22 @@ func (m *monitor) start(cmd *exec.Cmd, start func(*exec.Cmd) (chan runc.Exit, er
 	m.mu.Lock()
 	e := m.executors[cmd.Path]
 	m.mu.Unlock()
-	switch {
-	case e == nil:
-	case e.adapt(cmd):
+	if e == nil {
+		return start(cmd)
+	}
+	if e.adapt(cmd) {
 		return exited(), nil
-	case e.hide:
+	}
+	if e.hide {
 		start = startWithoutUnified
 	}
-	return start(cmd)
+	exit, err := start(cmd)
+	if sub, id := subcommand(cmd.Args); err == nil && sub == "run" {
+		if t := e.terminal(id); t != nil {
+			t.runtime.Store(int64(cmd.Process.Pid))
+		}
+	}
+	return exit, err
 }
 
 // adapt rewrites a command of ours; true says that there is nothing to run.
@@ -81,8 +89,13 @@ func (e *Executor) adapt(cmd *exec.Cmd) (done bool) {
 	case "run":
 		// Without --keep the runtime deletes the container as soon as it ended.
 		cmd.Args = slices.DeleteFunc(cmd.Args, func(a string) bool { return a == "--keep" })
+		config := filepath.Join(e.root(), id, "config.json")
 		if e.rt.Name == "crun" {
-			lowerSpecVersion(filepath.Join(e.root(), id, "config.json"))
+			lowerSpecVersion(config)
+		}
+		if t := e.terminal(id); t != nil {
+			t.firstSize(config)
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = t.slave, t.slave, t.slave
 		}
 	case "delete":
 		if _, err := os.Lstat(filepath.Join(e.state(), id)); err != nil {

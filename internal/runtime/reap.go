@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	runc "github.com/containerd/go-runc"
 )
 
 // Reap kills and deletes the containers that a process left running when it died. dir is what it had given to New.
@@ -54,18 +51,8 @@ func (e *Executor) kill(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	state := filepath.Join(e.state(), id)
-	cmd := exec.CommandContext(ctx, e.rt.Path, append(e.globalArgs(id), "delete", "--force", id)...)
-	cmd.Env = runtimeEnv()
 	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	start := runc.Monitor.Start
-	if e.hide {
-		start = startWithoutUnified
-	}
-	exit, err := start(cmd)
-	if err == nil {
-		<-exit
-	}
+	err := e.command(ctx, &out, "delete", "--force", id)
 	if _, serr := os.Lstat(state); serr != nil {
 		return nil
 	}
