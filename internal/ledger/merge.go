@@ -1,0 +1,243 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"larder/internal/key"
+	"larder/internal/tree"
+)
+
+// maxEntries bounds a ledger. Files beyond count as changed each time that they are looked at.
+const maxEntries = 200_000
+
+// Merge gives the ledger that follows old, which may be nil, once by has been shown seen: a merged tree, or what Show made of one. What
+// is at seen's paths is replaced. What seen lacks stays, as others see other parts of the files, but for paths that by saw before and
+// nobody else does: those are deleted, and new when they come back. Where by is zero nothing counts as deleted.
+func Merge(old, seen *tree.Node, by key.Digest) (*tree.Node, error) {
+	if old == nil {
+		old = tree.Empty()
+	}
+	old, bit, err := enter(old, by)
+	if err != nil {
+		return nil, err
+	}
+	m := &merger{bit: bit, latest: old.MTime}
+	root, err := m.dir(old, seen)
+	if err != nil {
+		return nil, err
+	}
+	if m.entries > maxEntries {
+		m.entries, m.seenOnly = 0, true
+		if root, err = m.dir(old, seen); err != nil {
+			return nil, err
+		}
+	}
+	root.Meta = tree.Meta{MTime: m.latest, Xattrs: old.Xattrs}
+	return root, nil
+}
+
+type merger struct {
+	bit      uint32 // of who looks; 0 where nothing names him
+	seenOnly bool   // there is no room for more
+	entries  int
+	latest   int64
+}
+
+// dir merges what is in two directories; either may be nil. What it gives is new.
+func (m *merger) dir(old, seen *tree.Node) (*tree.Node, error) {
+	was, err := entriesOf(old)
+	if err != nil {
+		return nil, err
+	}
+	is, err := entriesOf(seen)
+	if err != nil {
+		return nil, err
+	}
+	var out []tree.Entry
+	for len(was) > 0 || len(is) > 0 {
+		var e tree.Entry
+		var o, s *tree.Node
+		if len(is) == 0 || len(was) > 0 && was[0].Name <= is[0].Name {
+			e.Name, o = was[0].Name, was[0].Node
+		}
+		if len(was) == 0 || len(is) > 0 && is[0].Name <= was[0].Name {
+			e.Name, s = is[0].Name, is[0].Node
+		}
+		if o != nil {
+			was = was[1:]
+		}
+		if s != nil {
+			is = is[1:]
+		}
+		if e.Node, err = m.node(o, s); err != nil {
+			return nil, err
+		}
+		if e.Node != nil {
+			out = append(out, e)
+		}
+	}
+	return tree.NewDir(tree.Meta{}, false, out)
+}
+
+func entriesOf(n *tree.Node) ([]tree.Entry, error) {
+	if n == nil {
+		return nil, nil
+	}
+	return n.Entries()
+}
+
+// node gives what a ledger says of one path, nil for nothing.
+func (m *merger) node(old, seen *tree.Node) (*tree.Node, error) {
+	if seen != nil && seen.Kind != tree.File && seen.Kind != tree.Dir && seen.Kind != tree.Symlink {
+		seen = nil // a special file, which has no content that anything could be made of
+	}
+	if seen == nil {
+		return m.unseen(old)
+	}
+	if m.entries++; m.seenOnly && m.entries > maxEntries {
+		return nil, nil
+	}
+	n := &tree.Node{Kind: seen.Kind, Size: seen.Size, Content: seen.Content, Link: seen.Link}
+	n.MTime, n.UID = seen.MTime, m.bit
+	if seen.Kind == tree.Dir {
+		inside, err := m.dir(kindOf(old, tree.Dir), seen)
+		if err != nil {
+			return nil, err
+		}
+		n = inside
+		if n.UID = m.bit; !seen.Implied {
+			n.MTime = seen.MTime
+		}
+	}
+	if old != nil && old.Kind == n.Kind {
+		n.UID |= old.UID
+		if (old.Content != n.Content || old.Link != n.Link) && old.MTime >= n.MTime {
+			return nil, nil // two that ran at once were shown different files: nobody knows what was made of which
+		}
+		n.MTime = max(n.MTime, old.MTime)
+	}
+	m.latest = max(m.latest, n.MTime)
+	return n, nil
+}
+
+func kindOf(n *tree.Node, kind tree.Kind) *tree.Node {
+	if n == nil || n.Kind != kind {
+		return nil
+	}
+	return n
+}
+
+// unseen gives what stays of what seen lacks.
+func (m *merger) unseen(old *tree.Node) (*tree.Node, error) {
+	if old == nil || m.seenOnly {
+		return nil, nil
+	}
+	deleted := m.bit != 0 && old.UID == m.bit
+	if old.Kind != tree.Dir {
+		if deleted {
+			return nil, nil
+		}
+		m.entries++
+		return without(old, m.bit), nil
+	}
+	m.entries++
+	inside, err := m.dir(old, nil)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := inside.Entries()
+	if err != nil || deleted && len(entries) == 0 {
+		return nil, err
+	}
+	inside.MTime, inside.UID = old.MTime, old.UID&^m.bit
+	return inside, nil
+}
+
+func without(n *tree.Node, bit uint32) *tree.Node {
+	if n.UID&bit == 0 {
+		return n
+	}
+	meta := n.Meta
+	meta.UID &^= bit
+	return n.WithMeta(meta)
+}
+
+// Who looked stands in extended attributes of a ledger's root, one per bit.
+const (
+	stepBits = 32
+	stepName = 16 // bytes kept of a digest
+)
+
+// bitOf gives the bit by which a ledger knows somebody, 0 for none.
+func bitOf(ledger *tree.Node, by key.Digest) uint32 {
+	for i := range stepBits {
+		if v := step(ledger, i); !by.IsZero() && v == string(by[:stepName]) {
+			return 1 << i
+		}
+	}
+	return 0
+}
+
+// step gives what a ledger keeps of the name of who has a bit, empty for nobody.
+func step(ledger *tree.Node, bit int) string {
+	for _, x := range ledger.Xattrs {
+		if x.Name == stepXattr(bit) {
+			return string(x.Value)
+		}
+	}
+	return ""
+}
+
+func stepXattr(bit int) string { return fmt.Sprintf("step.%02d", bit) }
+
+// enter gives the ledger in which by has a bit: the one that he has, or a free one that his name chooses, as ledgers that were written
+// at once and are united should rarely give a bit to two. Where there is none, somebody else loses his.
+func enter(ledger *tree.Node, by key.Digest) (*tree.Node, uint32, error) {
+	if bit := bitOf(ledger, by); bit != 0 || by.IsZero() {
+		return ledger, bit, nil
+	}
+	at := -1
+	for i := range stepBits {
+		if c := (int(by[0]) + i) % stepBits; step(ledger, c) == "" {
+			at = c
+			break
+		}
+	}
+	if at < 0 {
+		at = int(by[0]) % stepBits
+		var err error
+		if ledger, err = forget(ledger, 1<<at); err != nil {
+			return nil, 0, err
+		}
+	}
+	name := stepXattr(at)
+	meta := ledger.Meta
+	meta.Xattrs = slices.DeleteFunc(slices.Clone(meta.Xattrs), func(x tree.Xattr) bool { return x.Name == name })
+	meta.Xattrs = append(meta.Xattrs, tree.Xattr{Name: name, Value: slices.Clone(by[:stepName])})
+	slices.SortFunc(meta.Xattrs, func(a, b tree.Xattr) int { return strings.Compare(a.Name, b.Name) })
+	return ledger.WithMeta(meta), 1 << at, nil
+}
+
+// forget takes a bit from everything. Nothing counts as deleted for that.
+func forget(n *tree.Node, bit uint32) (*tree.Node, error) {
+	entries, err := n.Entries()
+	if err != nil || n.Kind != tree.Dir {
+		return without(n, bit), err
+	}
+	out := make([]tree.Entry, len(entries))
+	for i, e := range entries {
+		inside, err := forget(e.Node, bit)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = tree.Entry{Name: e.Name, Node: inside}
+	}
+	d, err := tree.NewDir(n.Meta, false, out)
+	if err != nil {
+		return nil, err
+	}
+	d.UID &^= bit
+	return d, nil
+}

@@ -1,0 +1,257 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"larder/internal/key"
+	"larder/internal/tree"
+)
+
+// Look is who looks at files, when, and at what he may have looked before.
+type Look struct {
+	// By names who looks, the same each time: for cache mounts the recipe of the step, for a context which parts of it are wanted.
+	// Only who is known to have seen a directory without a file can be shown that the file is there again. Zero where nothing
+	// lasting names him.
+	By key.Digest
+	// Now is the time of this machine. A file's own time that lies beyond is not believed.
+	Now time.Time
+	// Ledgers are those of everything that remembers files: of each of a step's cache mounts that has content, or the scope's for a
+	// context. Nil stands for one that knows nothing: all files count as changed.
+	Ledgers []*tree.Node
+	// Newest is the latest mtime in the cache mounts, see Latest; 0 without mounts.
+	Newest int64
+}
+
+// Show gives root with the times that its files are to be shown with. root is a merged tree or a layer's, and shows the files' own
+// times. Without ledgers that is what is shown.
+//
+// A regular file whose digest is in all ledgers keeps their time, the latest where they differ, as do symlinks with the same target
+// and directories with the same names in them. Everything else is newer than what the ledgers and Newest know of up to now, and in
+// whole seconds newer than what stood at its path: a Python cache knows no more of its source. Own times that are new enough stay as
+// they are. Others are raised by as little as can be, and part of that comes from the digest: two machines that raise different contents
+// from the same time, or have a clock of whole seconds, do not both show the same time.
+//
+// Directories that only lead to what is shown (Implied) and special files keep their own times. All names of a file with several show
+// the same. The result shares with root what does not differ from it.
+func Show(root *tree.Node, look Look) (*tree.Node, error) {
+	if len(look.Ledgers) == 0 {
+		return root, nil
+	}
+	s := &shower{now: look.Now.UnixNano(), floor: look.Newest, known: make([]uint32, len(look.Ledgers))}
+	for i, l := range look.Ledgers {
+		if l == nil {
+			continue
+		}
+		s.known[i] = bitOf(l, look.By)
+		newest, err := latest(l, s.now)
+		if err != nil {
+			return nil, err
+		}
+		s.floor = max(s.floor, newest)
+		if l.MTime <= s.now {
+			s.floor = max(s.floor, l.MTime) // which what it no longer holds was shown with
+		}
+	}
+	if root.HasGroups() {
+		// A file is dated by all of its names, which are known after the first time.
+		s.linked = map[uint64]int64{}
+		if _, err := s.dir(root, look.Ledgers); err != nil {
+			return nil, err
+		}
+	}
+	return s.dir(root, look.Ledgers)
+}
+
+type shower struct {
+	now, floor int64
+	known      []uint32         // per ledger the bit of who looks; 0 where the ledger does not know him
+	linked     map[uint64]int64 // by Group, the latest time of its names so far
+}
+
+// dir shows what is in a directory, but not the directory itself. was has what each ledger knows at its path, nil for nothing.
+func (s *shower) dir(n *tree.Node, was []*tree.Node) (*tree.Node, error) {
+	entries, err := n.Entries()
+	if err != nil {
+		return nil, err
+	}
+	var out []tree.Entry // set once it differs from entries
+	below := make([]*tree.Node, len(was))
+	for i, e := range entries {
+		for j, w := range was {
+			below[j] = nil
+			if w != nil {
+				if below[j], err = w.Lookup(e.Name); err != nil {
+					return nil, err
+				}
+			}
+		}
+		shown, err := s.node(e.Node, below)
+		if err != nil {
+			return nil, err
+		}
+		if shown != e.Node {
+			if out == nil {
+				out = slices.Clone(entries)
+			}
+			out[i].Node = shown
+		}
+	}
+	if out == nil {
+		return n, nil
+	}
+	return withEntries(n, out)
+}
+
+func (s *shower) node(n *tree.Node, was []*tree.Node) (*tree.Node, error) {
+	var mtime int64
+	switch {
+	case n.Kind == tree.File:
+		mtime = s.time(n.MTime, n.Content, was, s.all(was, func(w *tree.Node) bool { return w.Kind == tree.File && w.Content == n.Content }))
+	case n.Kind == tree.Symlink:
+		same := s.all(was, func(w *tree.Node) bool { return w.Kind == tree.Symlink && w.Link == n.Link })
+		mtime = s.time(n.MTime, key.Bytes([]byte(n.Link)), was, same)
+	case n.Kind == tree.Dir:
+		inside, err := s.dir(n, was)
+		if err != nil || n.Implied {
+			return inside, err
+		}
+		listing, same, err := s.listing(n, was)
+		if err != nil {
+			return nil, err
+		}
+		return dated(inside, s.time(n.MTime, listing, was, same)), nil
+	default:
+		return n, nil
+	}
+	if n.Group != 0 {
+		mtime = max(mtime, s.linked[n.Group])
+		s.linked[n.Group] = mtime
+	}
+	return dated(n, mtime), nil
+}
+
+// all tells whether every ledger has a node at a path that is as wanted, and that who looks saw when he looked last.
+func (s *shower) all(was []*tree.Node, wanted func(*tree.Node) bool) bool {
+	for i, w := range was {
+		if w == nil || w.UID&s.known[i] != s.known[i] || !wanted(w) {
+			return false
+		}
+	}
+	return true
+}
+
+// listing gives a digest of a directory's names, and whether all ledgers have the same and a time for the directory.
+func (s *shower) listing(n *tree.Node, was []*tree.Node) (names key.Digest, same bool, err error) {
+	entries, err := n.Entries()
+	if err != nil {
+		return names, false, err
+	}
+	h := key.New("larder.ledger.listing.v1").Uint(uint64(len(entries)))
+	for _, e := range entries {
+		h.Str(e.Name).Uint(uint64(e.Node.Kind))
+	}
+	names = h.Sum()
+	if !s.all(was, func(w *tree.Node) bool { return w.Kind == tree.Dir && w.MTime != 0 }) {
+		return names, false, nil
+	}
+	for i, w := range was {
+		old, err := w.Entries()
+		if err != nil {
+			return names, false, err
+		}
+		rest := entries
+		for _, o := range old {
+			if o.Node.UID&s.known[i] != s.known[i] {
+				continue // seen by others only
+			}
+			if len(rest) == 0 || rest[0].Name != o.Name || rest[0].Node.Kind != o.Node.Kind {
+				return names, false, nil
+			}
+			rest = rest[1:]
+		}
+		if len(rest) > 0 {
+			return names, false, nil
+		}
+	}
+	return names, true, nil
+}
+
+const (
+	milli  = int64(time.Millisecond)
+	second = int64(time.Second)
+)
+
+// time is what a node is shown with that has a time of its own and a digest. was is what the ledgers have at its path; same says
+// that it is what they know.
+func (s *shower) time(own int64, digest key.Digest, was []*tree.Node, same bool) int64 {
+	if same {
+		kept := was[0].MTime
+		for _, w := range was[1:] {
+			kept = max(kept, w.MTime)
+		}
+		return kept
+	}
+	below := s.floor // the latest time that it may not be shown with
+	for _, w := range was {
+		if w == nil {
+			below = max(below, endOfSecond(s.floor)) // who knows what stood there before
+		} else {
+			below = max(below, endOfSecond(w.MTime))
+		}
+	}
+	salt := int64(binary.LittleEndian.Uint64(digest[:]) >> 1)
+	if own = min(own, s.now); own > below {
+		if own%milli == 0 {
+			own += salt % milli // a clock too coarse to tell two writers apart
+		}
+		return own
+	}
+	room := min(max(s.now-below-1, milli), second) // a time that is still to come would make tools do things twice
+	return below + 1 + salt%room
+}
+
+// endOfSecond gives the last nanosecond of the second that t lies in.
+func endOfSecond(t int64) int64 {
+	into := t % second
+	if into < 0 {
+		into += second
+	}
+	return t - into + second - 1
+}
+
+// Latest gives the latest mtime of anything in a tree, whatever its kind: a directory may be what a tool made. 0 where there is
+// nothing. The root itself does not count.
+func Latest(root *tree.Node) (int64, error) { return latest(root, 1<<63-1) }
+
+// latest leaves out times after now: one file from the future would take all others there.
+func latest(root *tree.Node, now int64) (int64, error) {
+	var newest int64
+	err := tree.Walk(root, func(path string, n *tree.Node) error {
+		if n.MTime <= now && path != "" && n.Kind != tree.Whiteout {
+			newest = max(newest, n.MTime)
+		}
+		return nil
+	})
+	return newest, err
+}
+
+func dated(n *tree.Node, mtime int64) *tree.Node {
+	if n.MTime == mtime {
+		return n
+	}
+	meta := n.Meta
+	meta.MTime = mtime
+	return n.WithMeta(meta)
+}
+
+// withEntries gives a directory with others of its entries' nodes.
+func withEntries(n *tree.Node, entries []tree.Entry) (*tree.Node, error) {
+	d, err := tree.NewDir(n.Meta, n.Opaque, entries)
+	if err != nil {
+		return nil, err
+	}
+	d.Implied = n.Implied
+	return d, nil
+}
