@@ -138,15 +138,20 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := exec.Run(ctx, spec); err != nil {
-		var exit *runtime.ExitError
-		var start *runtime.StartError
-		if errors.As(err, &exit) || errors.As(err, &start) {
-			err = &ProcessError{Args: op.Meta.Args, Err: err}
-		}
+	if err := processError(op.Meta.Args, exec.Run(ctx, spec)); err != nil {
 		return nil, err
 	}
 	return p.commit(ctx)
+}
+
+// processError tells a command's own failure from the machine's.
+func processError(args []string, err error) error {
+	var exit *runtime.ExitError
+	var start *runtime.StartError
+	if errors.As(err, &exit) || errors.As(err, &start) {
+		return &ProcessError{Args: args, Err: err}
+	}
+	return err
 }
 
 // allowed checks what a step asks for against what this build and machine give.
