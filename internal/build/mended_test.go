@@ -89,7 +89,7 @@ func TestALayerThatIsSaidToBeAnotherIsMade(t *testing.T) {
 		small := func(r *record.Record) bool {
 			return len(r.Outputs) == 1 && r.Name == "" && !r.Outputs[0].Layers[0].Pinned
 		}
-		if _, err := catalog.Prune(t.Context(), s.store("app"), catalog.NameOf("fork"), func(e catalog.Entry) bool { return small(e.Record) }, catalog.Options{}); err != nil {
+		if _, err := catalog.Prune(t.Context(), s.store("app"), catalog.NameOf("fork"), catalog.Keep{Record: func(e catalog.Entry) bool { return small(e.Record) }}, catalog.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		evil, err := tree.NewDir(tree.Meta{Mode: 0o755}, false, []tree.Entry{{Name: "bin", Node: &tree.Node{Kind: tree.Symlink, Link: "/evil"}}})

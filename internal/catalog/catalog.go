@@ -51,6 +51,7 @@ type Change struct {
 	Put    []Put
 	Trees  map[key.Digest]ocispecs.Descriptor // tree's own digest (record.Layer.Tree) -> blob, zstd-compressed
 	Layers map[key.Digest][]Blob              // identity -> copies
+	Mounts []MountPut                         // merged in this order
 	// Used are keys whose records this build used.
 	Used []key.Digest
 	// Gone are blobs of the catalog that turned out to be missing or damaged: what names them goes.
@@ -66,4 +67,6 @@ type Reader interface {
 	Tree(ctx context.Context, d key.Digest) (ocispecs.Descriptor, bool)
 	// Layer gives the copies of a layer.
 	Layer(ctx context.Context, identity key.Digest) []Blob
+	// Mount gives a cache mount.
+	Mount(ctx context.Context, k key.Digest) (Mount, bool)
 }

@@ -19,7 +19,7 @@ import (
 type Problem struct {
 	Blob    ocispecs.Descriptor
 	Err     error    // why
-	Records []string // names of the records that need it, at most ten
+	Records []string // names of the records and cache mounts that need it, at most ten
 }
 
 // Check looks whether every blob of a catalog is in its store; with full it reads them, compares their digests, and lists every tree. A save
@@ -80,7 +80,7 @@ func listAll(b []byte) error {
 	return tree.Walk(root, func(string, *tree.Node) error { return nil })
 }
 
-// namesNeeding lists the records that name a layer or tree which a blob holds.
+// namesNeeding lists the records that name a layer or tree which a blob holds, and the cache mounts that name the blob.
 func (s state) namesNeeding(d digest.Digest) []string {
 	var names []string
 	for _, e := range s.sorted() {
@@ -90,9 +90,11 @@ func (s state) namesNeeding(d digest.Digest) []string {
 				break
 			}
 		}
-		if len(names) == 10 {
-			break
+	}
+	for _, m := range s.sortedMounts() {
+		if m.names(set([]digest.Digest{d})) {
+			names = append(names, "cache mount "+m.ID)
 		}
 	}
-	return names
+	return names[:min(len(names), 10)]
 }

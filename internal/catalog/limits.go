@@ -37,6 +37,11 @@ const (
 	maxOutputs  = 1_000       // of a record, layers of all of them, and keys that a record names
 	maxRetired  = 256         // pages
 	maxCopies   = 64          // of a layer
+	maxMounts   = 500         // cache mounts in one page
+	maxSegments = 64          // of a cache mount
+	maxNamed    = 450         // blobs that a cache mount names, counted as often as it does; less than pageBlobs
+	maxPlatform = 255         // Mount.Platform
+	maxCount    = 1 << 62     // what is counted of a cache mount
 	maxSequence = 1 << 62     // leaves room for going up
 	pageJSON    = 2 << 20     // JSON of a further page that larder writes
 	pageBytes   = 256 << 10   // its compressed bytes, about

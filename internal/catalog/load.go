@@ -139,6 +139,16 @@ func (c *Catalog) Layer(ctx context.Context, identity key.Digest) []Blob {
 	return copies
 }
 
+// Mount gives a cache mount. The caller does not modify its segments.
+func (c *Catalog) Mount(ctx context.Context, k key.Digest) (Mount, bool) {
+	var m Mount
+	ok := c.find(ctx, func(s state) (ok bool) {
+		m, ok = s.mounts[k]
+		return ok
+	})
+	return m, ok
+}
+
 // all gives everything, whatever page it is in: the first one that has a record says what it is.
 func (c *Catalog) all(ctx context.Context) state {
 	return united(c.doc.state, c.further(ctx))
@@ -152,6 +162,11 @@ func united(first state, pages []state) state {
 				all.take(s, e)
 			}
 		}
+		for k, m := range s.mounts {
+			if _, have := all.mounts[k]; !have {
+				all.mounts[k] = m
+			}
+		}
 	}
 	return all
 }
@@ -159,7 +174,10 @@ func united(first state, pages []state) state {
 // Entries lists all records, the most recently used first.
 func (c *Catalog) Entries(ctx context.Context) []Entry { return c.all(ctx).sorted() }
 
-// Blobs lists every blob that the records need, each once, sorted by digest.
+// Mounts lists all cache mounts, the most recently used first. The caller does not modify their segments.
+func (c *Catalog) Mounts(ctx context.Context) []Mount { return c.all(ctx).sortedMounts() }
+
+// Blobs lists every blob that the records and cache mounts need, each once, sorted by digest.
 func (c *Catalog) Blobs(ctx context.Context) []ocispecs.Descriptor { return c.all(ctx).blobs() }
 
 // Covers tells, without a request, whether Save with this change would write nothing: the catalog says all of it, and that it was used

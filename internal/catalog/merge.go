@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"maps"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -13,7 +14,8 @@ import (
 // merge gives what a catalog that holds s holds after a change. The first record of a key stays, unless the change says that
 // it replaces that very one; so do the first copy of a layer and the first blob of a tree. missing are blobs that the store turned out not to have:
 // unlike those in c.Gone, which c may have brought back, they are not added either. A record goes when one of its pinned layers loses
-// its last copy: nobody could get the layer. One whose layers never had copies stays, its reader has them from elsewhere.
+// its last copy: nobody could get the layer. One whose layers never had copies stays, its reader has them from elsewhere. A cache mount
+// that lost any of its blobs goes.
 //
 // It changes neither s nor c, and merging the same change twice is merging it once.
 func merge(s state, c Change, missing map[digest.Digest]bool, now time.Time) state {
@@ -52,6 +54,12 @@ func merge(s state, c Change, missing map[digest.Digest]bool, now time.Time) sta
 	for k, e := range out.records {
 		if unreachable(e.Record) {
 			delete(out.records, k)
+		}
+	}
+	maps.DeleteFunc(out.mounts, func(_ key.Digest, m Mount) bool { return m.names(gone) || m.names(missing) })
+	for _, p := range c.Mounts {
+		if !p.torn(gone, missing) {
+			out.putMount(p, now)
 		}
 	}
 	for _, p := range c.Put {
@@ -120,8 +128,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// admit gives the part of a change that a catalog can keep, its records without From, and how many records it cannot: those out of
-// bounds.
+// admit gives the part of a change that a catalog can keep, its records without From, and how many records and cache mounts it cannot:
+// those out of bounds.
 func admit(c Change) (Change, int) {
 	refused := 0
 	put := make([]Put, 0, len(c.Put))
@@ -151,5 +159,7 @@ func admit(c Change) (Change, int) {
 		}
 	}
 	c.Layers = layers
-	return c, refused
+	mounts, more := admitMounts(c.Mounts)
+	c.Mounts = mounts
+	return c, refused + more
 }

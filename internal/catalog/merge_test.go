@@ -14,11 +14,11 @@ import (
 )
 
 // drawChange makes what a build may say: steps by various writers, some of which share a layer, some without copies, some that replace
-// another writer's; uses; losses.
+// another writer's; uses; losses. A build has one record for a key.
 func drawChange(t *rapid.T, label string) Change {
 	var list []Change
-	for range rapid.IntRange(0, 4).Draw(t, label+" steps") {
-		name, by := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "name"), rapid.SampledFrom([]string{"", "x", "y", "bare"}).Draw(t, "by")
+	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 0, 4, rapid.ID).Draw(t, label+" steps") {
+		by := rapid.SampledFrom([]string{"", "x", "y", "bare"}).Draw(t, "by")
 		c := step(name, by)
 		if by != "bare" && rapid.IntRange(0, 3).Draw(t, "shared") == 0 {
 			shared := step("shared", "")

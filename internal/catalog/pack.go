@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-
-	"larder/internal/key"
 )
 
 // oldPage is a further page of the catalog that is being written anew.
@@ -26,12 +24,12 @@ type layout struct {
 // lay divides what a catalog holds into pages. The first takes what was used last, as much as limits say (many times that while
 // many write, calm being false: making pages takes time in which others get ahead). Further pages are immutable: one stays
 // while it says nothing wrong and most of it still counts, and is otherwise dissolved into what is divided. So a record
-// that is used again comes back into the first page, and small pages grow together.
+// that is used again comes back into the first page, and small pages grow together. Cache mounts are divided like records.
 func lay(all state, pages []oldPage, limits Limits, calm bool, now time.Time) layout {
 	var stay, small []oldPage
 	for _, p := range pages {
 		switch live := standing(all, p.state); {
-		case !truthful(all, p.state) || live*2 < len(p.state.records) || live == 0:
+		case !truthful(all, p.state) || live*2 < len(p.state.records)+len(p.state.mounts) || live == 0:
 		case full(p.state):
 			stay = append(stay, p)
 		default:
@@ -49,16 +47,16 @@ func lay(all state, pages []oldPage, limits Limits, calm bool, now time.Time) la
 
 // divide does lay's work for pages of which some stay.
 func divide(all state, stay, pages []oldPage, limits Limits, calm bool, now time.Time) layout {
-	settled := map[key.Digest]bool{}
+	settled := map[itemID]bool{}
 	var out layout
 	for _, p := range pages {
 		if !slices.ContainsFunc(stay, func(s oldPage) bool { return s.ref.Tag == p.ref.Tag }) {
 			continue
 		}
 		live := 0
-		for k, e := range p.state.records {
-			if a := all.records[k]; !settled[k] && !a.Used.After(e.Used) && now.Sub(e.Used) <= limits.Age {
-				settled[k] = true
+		for _, it := range p.state.items() {
+			if !settled[it.itemID] && all.stands(it) && now.Sub(it.used()) <= limits.Age {
+				settled[it.itemID] = true
 				live++
 			}
 		}
@@ -66,17 +64,17 @@ func divide(all state, stay, pages []oldPage, limits Limits, calm bool, now time
 			out.kept = append(out.kept, p.ref)
 		}
 	}
-	var rest []Entry
-	for _, e := range all.sorted() {
-		if !settled[e.Record.Key] && now.Sub(e.Used) <= limits.Age {
-			rest = append(rest, e)
+	var rest []item
+	for _, it := range all.items() {
+		if !settled[it.itemID] && now.Sub(it.used()) <= limits.Age {
+			rest = append(rest, it)
 		}
 	}
 	out.first, rest = fillFirst(all, rest, limits, calm, now)
 	for len(rest) > 0 {
 		var p state
 		r := room{json: pageJSON, blobs: pageBlobs, packed: pageBytes, ratio: packRatio(all, rest)}
-		if p, rest = fill(all, rest, r, func(Entry) float64 { return 1 }); len(p.records) == 0 {
+		if p, rest = fill(all, rest, r, func(item) float64 { return 1 }); len(p.records)+len(p.mounts) == 0 {
 			break // what is left has more copies than any page can name
 		}
 		out.fresh = append(out.fresh, p)
@@ -90,21 +88,27 @@ func (l *layout) bound(limits Limits) {
 	l.kept = l.kept[:min(len(l.kept), limits.Pages-len(l.fresh))]
 }
 
-// standing counts the records of a page that count as they stand there: not replaced, removed or used since.
+// standing counts the items of a page that count as they stand there.
 func standing(all, page state) int {
 	n := 0
-	for k, e := range page.records {
-		if a, have := all.records[k]; have && !a.Used.After(e.Used) {
+	for _, it := range page.items() {
+		if all.stands(it) {
 			n++
 		}
 	}
 	return n
 }
 
-// truthful tells whether a page says nothing that is no longer so: no record that is gone or replaced, no blob that is gone.
+// truthful tells whether a page says nothing that is no longer so: no record that is gone or replaced, no cache mount that is gone, no blob
+// that is gone. What it says of a cache mount that has changed since may stay: pages before it say what counts.
 func truthful(all, page state) bool {
 	for k, e := range page.records {
 		if a, have := all.records[k]; !have || !sameRecord(a.Record, e.Record) {
+			return false
+		}
+	}
+	for k := range page.mounts {
+		if _, have := all.mounts[k]; !have {
 			return false
 		}
 	}
@@ -130,20 +134,20 @@ func full(page state) bool {
 
 func weigh(s state) int {
 	n := 0
-	for _, e := range s.records {
-		n += weight(s, e)
+	for _, it := range s.items() {
+		n += weight(s, it)
 	}
 	return n
 }
 
-// weight is about how much JSON an entry takes with all that it names; one of many small values weighs more, as they are counted when it is read.
-func weight(s state, e Entry) int {
-	b, err := json.Marshal(e.Record)
+// weight is about how much JSON an item takes with all that it names; one of many small values weighs more, as they are counted when it is read.
+func weight(s state, it item) int {
+	b, err := json.Marshal(it.json())
 	if err != nil {
 		return firstJSON // cannot happen; it would fit nowhere
 	}
 	n := max(len(b)+40, valueJSON*(CountJSON(b)+3))
-	for l := range layersOf(e.Record) {
+	for l := range it.layers() {
 		n += 400 * len(s.layers[l.Identity])
 		if _, ok := s.trees[l.Tree]; ok {
 			n += 250
@@ -158,12 +162,12 @@ type room struct {
 	ratio               float64 // packed bytes for a byte of weight
 }
 
-// packRatio measures what packing makes of entries.
-func packRatio(all state, list []Entry) float64 {
+// packRatio measures what packing makes of items.
+func packRatio(all state, list []item) float64 {
 	sample, n := newState(), 0
-	for _, e := range list[:min(len(list), 200)] {
-		sample.take(all, e)
-		n += weight(all, e)
+	for _, it := range list[:min(len(list), 200)] {
+		sample.add(all, it)
+		n += weight(all, it)
 	}
 	b, err := newPage("", time.Time{}, sample).encode()
 	if err != nil || n == 0 {
@@ -172,38 +176,44 @@ func packRatio(all state, list []Entry) float64 {
 	return float64(len(b)) / float64(n)
 }
 
-// fill takes entries into a page as long as there is room, and gives those that it did not take. share says how full the page may be
-// with an entry in it.
-func fill(all state, list []Entry, r room, share func(Entry) float64) (page state, rest []Entry) {
+// fill takes items into a page as long as there is room, and gives those that it did not take. share says how full the page may be
+// with an item in it.
+func fill(all state, list []item, r room, share func(item) float64) (page state, rest []item) {
 	page = newState()
 	n := 0
 	names := map[digest.Digest]bool{}
-	for _, e := range list {
-		w := weight(all, e)
-		more := missingFrom(names, all, e)
-		part := share(e)
-		if n+w > r.json || float64(n+w)*r.ratio > float64(r.packed)*part || float64(len(names)+len(more)) > float64(r.blobs)*part {
-			rest = append(rest, e)
+	for _, it := range list {
+		w := weight(all, it)
+		more := missingFrom(names, all, it)
+		part := share(it)
+		if n+w > r.json || float64(n+w)*r.ratio > float64(r.packed)*part || float64(len(names)+len(more)) > float64(r.blobs)*part ||
+			it.mount != nil && len(page.mounts) == maxMounts {
+			rest = append(rest, it)
 			continue
 		}
 		n += w
 		for _, d := range more {
 			names[d] = true
 		}
-		page.take(all, e)
+		page.add(all, it)
 	}
 	return page, rest
 }
 
-// missingFrom lists the blobs of an entry that are not among names.
-func missingFrom(names map[digest.Digest]bool, all state, e Entry) []digest.Digest {
+// missingFrom lists the blobs of an item that are not among names.
+func missingFrom(names map[digest.Digest]bool, all state, it item) []digest.Digest {
 	var list []digest.Digest
 	add := func(d digest.Digest) {
 		if !names[d] && !slices.Contains(list, d) {
 			list = append(list, d)
 		}
 	}
-	for l := range layersOf(e.Record) {
+	if it.mount != nil {
+		for d := range it.mount.blobs() {
+			add(d.Digest)
+		}
+	}
+	for l := range it.layers() {
 		for _, b := range all.layers[l.Identity] {
 			add(b.Desc.Digest)
 		}
@@ -215,31 +225,34 @@ func missingFrom(names map[digest.Digest]bool, all state, e Entry) []digest.Dige
 }
 
 // fillFirst takes into the first page what was used last. When not all fits it is filled by half only, so that the next
-// builds need not divide again, but for what the present build used.
-func fillFirst(all state, list []Entry, limits Limits, calm bool, now time.Time) (page state, rest []Entry) {
+// builds need not divide again, but for what the present build used. Cache mounts take what room the records leave: whoever asks for a mount has not
+// found a record, and has read the further pages for that.
+func fillFirst(all state, list []item, limits Limits, calm bool, now time.Time) (page state, rest []item) {
 	r := room{json: firstJSON, packed: limits.Page, blobs: limits.Blobs}
 	if !calm {
 		r.packed, r.blobs = r.packed*hardFactor, r.blobs*hardFactor
 	}
 	whole := newState()
 	n := 0
-	for _, e := range list {
-		whole.take(all, e)
-		n += weight(all, e)
+	for _, it := range list {
+		whole.add(all, it)
+		n += weight(all, it)
 	}
-	if n <= r.json && len(whole.blobs()) <= r.blobs && (n <= r.packed || packed(whole) <= r.packed) {
+	if n <= r.json && len(whole.blobs()) <= r.blobs && len(whole.mounts) <= maxMounts && (n <= r.packed || packed(whole) <= r.packed) {
 		return whole, nil
 	}
 	recent := now.Truncate(time.Second)
-	share := func(e Entry) float64 {
-		if e.Used.Before(recent) {
+	share := func(it item) float64 {
+		if it.used().Before(recent) {
 			return 0.5
 		}
 		return 1
 	}
 	r.ratio = packRatio(all, list)
+	slices.SortStableFunc(list, byKind)
 	for ; ; r.ratio *= 1.15 { // the ratio of the whole may flatter a part
 		if page, rest = fill(all, list, r, share); packed(page) <= r.packed {
+			slices.SortFunc(rest, byUse)
 			return page, rest
 		}
 	}

@@ -19,7 +19,7 @@ import (
 const version = 1
 
 // page is what one blob of a catalog says, as JSON. A record, its trees and its layers are in one page. The first page has all
-// fields; further ones only hold records, and are believed because the first names their digests.
+// fields; further ones only hold records and cache mounts, and are believed because the first names their digests.
 type page struct {
 	Version    int       `json:"version"`
 	Repository string    `json:"repository,omitempty"`
@@ -30,6 +30,7 @@ type page struct {
 	Records []entryJSON               `json:"records,omitempty"`
 	Trees   map[key.Digest]blobJSON   `json:"trees,omitempty"`
 	Layers  map[key.Digest][]copyJSON `json:"layers,omitempty"`
+	Mounts  []mountJSON               `json:"mounts,omitempty"` // larders that do not know them pass them over, and write pages without
 
 	Pages   []pageRef    `json:"pages,omitempty"`   // the newest first
 	Retired []retirement `json:"retired,omitempty"` // further pages that are no longer named
@@ -96,6 +97,9 @@ func newPage(scope string, at time.Time, s state) *page {
 		for _, c := range copies {
 			p.Layers[id] = append(p.Layers[id], copyJSON{c.Key, blobOf(c.Desc), c.DiffID})
 		}
+	}
+	for _, m := range s.sortedMounts() {
+		p.Mounts = append(p.Mounts, jsonOf(m))
 	}
 	return p
 }
@@ -166,8 +170,8 @@ func (e *versionError) Error() string {
 }
 
 func (p *page) check() error {
-	if len(p.Records) > maxRecords || len(p.Pages) > maxPages || len(p.Retired) > maxRetired || p.Sequence > maxSequence {
-		return fmt.Errorf("%d records, %d pages, sequence %d", len(p.Records), len(p.Pages), p.Sequence)
+	if len(p.Records) > maxRecords || len(p.Mounts) > maxMounts || len(p.Pages) > maxPages || len(p.Retired) > maxRetired || p.Sequence > maxSequence {
+		return fmt.Errorf("%d records, %d cache mounts, %d pages, sequence %d", len(p.Records), len(p.Mounts), len(p.Pages), p.Sequence)
 	}
 	for _, e := range p.Records {
 		if e.Record == nil || e.Record.Key.IsZero() || e.Record.From != "" || !fits(e.Record) {
@@ -190,6 +194,11 @@ func (p *page) check() error {
 			if !isSHA256(c.DiffID) {
 				return fmt.Errorf("diff ID %.80q", c.DiffID)
 			}
+		}
+	}
+	for _, m := range p.Mounts {
+		if err := m.mount().check(); err != nil {
+			return err
 		}
 	}
 	for _, r := range p.Pages {
@@ -249,6 +258,11 @@ func (p *page) state() state {
 	for id, copies := range p.Layers {
 		for _, c := range copies {
 			s.layers[id] = append(s.layers[id], Blob{c.Key, c.desc(), c.DiffID})
+		}
+	}
+	for _, j := range p.Mounts {
+		if m := j.mount(); s.mounts[m.Key].Segments == nil {
+			s.mounts[m.Key] = m
 		}
 	}
 	return s

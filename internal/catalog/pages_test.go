@@ -36,7 +36,7 @@ func TestOnlyPagesAreTidied(t *testing.T) {
 		if _, there := m.docs[mine("00000000000a")]; there {
 			t.Error("an old page stays")
 		}
-		if _, err := Prune(t.Context(), m, mainScope, func(e Entry) bool { return e.Record.Key == key.Digest{} }, Options{}); err != nil {
+		if _, err := Prune(t.Context(), m, mainScope, Keep{Record: func(e Entry) bool { return e.Record.Key == key.Digest{} }}, Options{}); err != nil {
 			t.Error(err)
 		}
 		if err := Remove(t.Context(), m, mainScope); err != nil {

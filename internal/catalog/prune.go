@@ -13,22 +13,28 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/fault"
-	"larder/internal/key"
 	"larder/internal/remote"
 )
 
 // Pruned says what Prune did.
 type Pruned struct {
 	Records  int // taken out
+	Mounts   int // taken out
 	Attempts int // how often it tried to write the document; 0 where there was nothing to take out
 	// Blobs are those that the catalog named and no longer names. Other catalogs and images may: a store with a collector of its
 	// own finds that out.
 	Blobs []ocispecs.Descriptor
 }
 
-// Prune takes the records out of a scope's catalog for which keep is false, and the trees and layers that only they needed. What others save
-// meanwhile stays. Further pages that interrupted builds left behind are noted, and removed by a Save or Prune an hour later. keep may be called more than once for an entry.
-func Prune(ctx context.Context, store remote.Store, name Name, keep func(Entry) bool, opt Options) (Pruned, error) {
+// Keep says what stays in a catalog. It may be asked more than once about the same. A function that is nil keeps all.
+type Keep struct {
+	Record func(Entry) bool
+	Mount  func(Mount) bool
+}
+
+// Prune takes out of a scope's catalog what is not to be kept, and the trees and layers that only such records needed. What others save
+// meanwhile stays. Further pages that interrupted builds left behind are noted, and removed by a Save or Prune an hour later.
+func Prune(ctx context.Context, store remote.Store, name Name, keep Keep, opt Options) (Pruned, error) {
 	w := newWriter(store, name, opt)
 	if _, err := read(ctx, store, name, w.opt); err != nil {
 		return Pruned{}, err
@@ -42,17 +48,17 @@ func Prune(ctx context.Context, store remote.Store, name Name, keep func(Entry) 
 			w.made[tag] = true
 		}
 	}
-	taken := map[key.Digest]bool{}
+	taken := map[itemID]bool{}
 	dropped := map[digest.Digest]ocispecs.Descriptor{}
 	w.edit = func(s state) state {
 		after := s.clone()
-		maps.DeleteFunc(after.records, func(k key.Digest, e Entry) bool {
-			drop := !keep(e)
-			if drop {
-				taken[k] = true
+		for _, it := range s.items() {
+			if keep.item(it) {
+				continue
 			}
-			return drop
-		})
+			taken[it.itemID] = true
+			after.drop(it.itemID)
+		}
 		after.sweep()
 		after = merge(after, Change{}, w.missing, w.start)
 		for _, d := range s.blobs() {
@@ -66,11 +72,25 @@ func Prune(ctx context.Context, store remote.Store, name Name, keep func(Entry) 
 	if _, err := w.run(ctx); err != nil {
 		return Pruned{}, fault.New(fault.Registry, err)
 	}
-	p := Pruned{Records: len(taken), Attempts: w.saved.Attempts}
+	p := Pruned{Attempts: w.saved.Attempts}
+	for id := range taken {
+		if id.mount {
+			p.Mounts++
+		} else {
+			p.Records++
+		}
+	}
 	for _, d := range slices.Sorted(maps.Keys(dropped)) {
 		p.Blobs = append(p.Blobs, dropped[d])
 	}
 	return p, nil
+}
+
+func (k Keep) item(it item) bool {
+	if it.mount != nil {
+		return k.Mount == nil || k.Mount(*it.mount)
+	}
+	return k.Record == nil || k.Record(it.entry)
 }
 
 // Remove takes a scope's catalog out of a store, whoever signed it. One that is not there is no error. What is no catalog stays, and is

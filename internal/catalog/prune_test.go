@@ -29,7 +29,7 @@ func TestPrune(t *testing.T) {
 		stray := pagePrefix(mainScope.Tag) + "0123456789ab"
 		m.docs[stray] = m.docs[mainScope.Tag] // left by a build that was interrupted
 		time.Sleep(time.Minute)
-		keep := func(e Entry) bool { return e.Record.Name < "RUN s 2" }
+		keep := Keep{Record: func(e Entry) bool { return e.Record.Name < "RUN s 2" }}
 		p, err := Prune(t.Context(), m, mainScope, keep, Options{})
 		if err != nil || p.Records != 2 || len(p.Blobs) != 4 || p.Attempts == 0 {
 			t.Fatalf("%+v, %v", p, err)
@@ -63,7 +63,7 @@ func TestPrune(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := Prune(t.Context(), m, mainScope, func(Entry) bool { return false }, Options{}); !errors.Is(err, remote.ErrDenied) || fault.Of(err) != fault.Registry {
+		if _, err := Prune(t.Context(), m, mainScope, Keep{Record: func(Entry) bool { return false }}, Options{}); !errors.Is(err, remote.ErrDenied) || fault.Of(err) != fault.Registry {
 			t.Errorf("%v", err)
 		}
 	})

@@ -9,13 +9,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"larder/internal/fault"
+	"larder/internal/key"
 	"larder/internal/remote"
 )
 
 // Saved says what Save did.
 type Saved struct {
 	Records  int           // keys of the change that the catalog did not have, or had another record for
-	Refused  int           // records of the change that are out of bounds
+	Refused  int           // records and cache mounts of the change that are out of bounds
 	Attempts int           // how often it tried to write the document; 0 where there was nothing to write
 	Bytes    int64         // sent
 	Elapsed  time.Duration // all of it, waiting included
@@ -39,6 +40,7 @@ func Save(ctx context.Context, store remote.Store, name Name, change Change, opt
 		if w.writes >= maxGone {
 			c.Gone = nil
 		}
+		c.Mounts = w.lasting(s, c.Mounts)
 		after := merge(s, c, w.missing, w.start)
 		if s.differs(after, w.opt.Limits.worth()) {
 			before = s
@@ -88,6 +90,8 @@ type writer struct {
 	damaged int              // documents that could not be read
 	pace    pace
 	saved   Saved
+	// replaced are the cache mounts that the catalog held when it was first written.
+	replaced map[key.Digest]Mount
 }
 
 func newWriter(store remote.Store, name Name, opt Options) *writer {
@@ -188,8 +192,17 @@ func (w *writer) giveUp(have, want state, after time.Duration) error {
 			lost++
 		}
 	}
-	return fmt.Errorf("%d records were not kept in the catalog of scope %q in %s: other builds write it all the time (%d attempts in %s). "+
-		"Their steps run again; a scope of its own for each of these builds avoids that", lost, w.name.Scope, w.store.Name(), w.saved.Attempts, after.Round(time.Millisecond))
+	what, mounts := fmt.Sprintf("%d records", lost), 0
+	for k, m := range want.mounts {
+		if h, ok := have.mounts[k]; !ok || !sameMount(h, m) {
+			mounts++
+		}
+	}
+	if mounts > 0 {
+		what += fmt.Sprintf(" and %d cache mounts", mounts)
+	}
+	return fmt.Errorf("%s were not kept in the catalog of scope %q in %s: other builds write it all the time (%d attempts in %s). "+
+		"Their steps run again; a scope of its own for each of these builds avoids that", what, w.name.Scope, w.store.Name(), w.saved.Attempts, after.Round(time.Millisecond))
 }
 
 // read fetches the whole catalog as it is now.

@@ -13,19 +13,20 @@ import (
 	"larder/internal/record"
 )
 
-// state is what a catalog, or a page of it, holds. Records are not modified once they are in one.
+// state is what a catalog, or a page of it, holds. Records, and the segments of mounts, are not modified once they are in one.
 type state struct {
 	records map[key.Digest]Entry
 	trees   map[key.Digest]ocispecs.Descriptor
 	layers  map[key.Digest][]Blob
+	mounts  map[key.Digest]Mount
 }
 
 func newState() state {
-	return state{map[key.Digest]Entry{}, map[key.Digest]ocispecs.Descriptor{}, map[key.Digest][]Blob{}}
+	return state{map[key.Digest]Entry{}, map[key.Digest]ocispecs.Descriptor{}, map[key.Digest][]Blob{}, map[key.Digest]Mount{}}
 }
 
 func (s state) clone() state {
-	c := state{maps.Clone(s.records), maps.Clone(s.trees), make(map[key.Digest][]Blob, len(s.layers))}
+	c := state{maps.Clone(s.records), maps.Clone(s.trees), make(map[key.Digest][]Blob, len(s.layers)), maps.Clone(s.mounts)}
 	for id, copies := range s.layers {
 		c.layers[id] = slices.Clone(copies)
 	}
@@ -42,6 +43,16 @@ func (s state) sorted() []Entry {
 	})
 }
 
+// sortedMounts lists the cache mounts, the most recently used first.
+func (s state) sortedMounts() []Mount {
+	return slices.SortedFunc(maps.Values(s.mounts), func(a, b Mount) int {
+		if c := b.Used.Compare(a.Used); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.Key[:], b.Key[:])
+	})
+}
+
 // blobs lists everything that the state names in the store, each once, sorted by digest.
 func (s state) blobs() []ocispecs.Descriptor {
 	all := map[digest.Digest]ocispecs.Descriptor{}
@@ -51,6 +62,11 @@ func (s state) blobs() []ocispecs.Descriptor {
 	for _, copies := range s.layers {
 		for _, c := range copies {
 			all[c.Desc.Digest] = c.Desc
+		}
+	}
+	for _, m := range s.mounts {
+		for d := range m.blobs() {
+			all[d.Digest] = d
 		}
 	}
 	list := make([]ocispecs.Descriptor, 0, len(all))
@@ -133,6 +149,8 @@ func (l Limits) worth() time.Duration { return l.Age / 4 }
 func (s state) differs(o state, worth time.Duration) bool {
 	return !s.sameBlobs(o) || !maps.EqualFunc(s.records, o.records, func(a, b Entry) bool {
 		return sameRecord(a.Record, b.Record) && b.Used.Sub(a.Used) < worth
+	}) || !maps.EqualFunc(s.mounts, o.mounts, func(a, b Mount) bool {
+		return sameMount(a, b) && b.Used.Sub(a.Used) < worth
 	})
 }
 

@@ -158,7 +158,10 @@ func (r *remoteCache) pruneUnused(ctx context.Context, store remote.Store, unuse
 	}
 	oldest := r.now.Add(-unused)
 	for _, name := range names {
-		p, err := catalog.Prune(ctx, store, name, func(e catalog.Entry) bool { return e.Used.After(oldest) }, r.opt)
+		p, err := catalog.Prune(ctx, store, name, catalog.Keep{
+			Record: func(e catalog.Entry) bool { return e.Used.After(oldest) },
+			Mount:  func(m catalog.Mount) bool { return m.Used.After(oldest) },
+		}, r.opt)
 		if errors.Is(err, catalog.ErrAbsent) {
 			return nil, 0, 0, fault.Errorf(fault.Usage, "%w; 'larder cache ls' lists the scopes that there are", err)
 		}

@@ -10,7 +10,7 @@ import (
 	"larder/internal/record"
 )
 
-// Reader looks things up in d, which must not change any more. There are no trees in it. What is not known of a record, when it
+// Reader looks things up in d, which must not change any more. There are no trees and no cache mounts in it. What is not known of a record, when it
 // was used last, is when it was made.
 func (d *Data) Reader() catalog.Reader {
 	r := reader{records: make(map[key.Digest]*record.Record, len(d.Records)), layers: d.Layers}
@@ -38,6 +38,8 @@ func (r reader) Record(_ context.Context, k key.Digest) (catalog.Entry, bool) {
 func (reader) Tree(context.Context, key.Digest) (ocispecs.Descriptor, bool) {
 	return ocispecs.Descriptor{}, false
 }
+
+func (reader) Mount(context.Context, key.Digest) (catalog.Mount, bool) { return catalog.Mount{}, false }
 
 func (r reader) Layer(_ context.Context, identity key.Digest) []catalog.Blob {
 	return r.layers[identity]
