@@ -3,6 +3,7 @@ package pack
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -163,14 +164,9 @@ func fetch(t testing.TB, open Opener, list []Piece, parallel int) ([][]byte, err
 // noise is n bytes that do not compress.
 func noise(seed uint64, n int) []byte {
 	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(seed, 1))
-	for i := 0; i+8 <= n; i += 8 {
-		v := r.Uint64()
-		b[i], b[i+1], b[i+2], b[i+3], b[i+4], b[i+5], b[i+6], b[i+7] = byte(v), byte(v>>8), byte(v>>16), byte(v>>24), byte(v>>32), byte(v>>40), byte(v>>48), byte(v>>56)
-	}
-	for i := n &^ 7; i < n; i++ {
-		b[i] = byte(r.Uint32())
-	}
+	var start [32]byte
+	binary.LittleEndian.PutUint64(start[:], seed)
+	rand.NewChaCha8(start).Read(b)
 	return b
 }
 
