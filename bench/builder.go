@@ -23,11 +23,32 @@ type Builder interface {
 	Stop() error
 }
 
+// Runner is a Builder that can run a command in what it builds, with the cache mounts of the build.
+type Runner interface {
+	// Run builds a stage as Build does, but for the push, and runs the command on top of it.
+	Run(ctx context.Context, j job, target string, command []string) error
+}
+
+// MountKeeper is a Builder whose cache mounts are in the remote cache.
+type MountKeeper interface {
+	// Mounts tells what the last call of Build or Run moved of them.
+	Mounts() mountTraffic
+}
+
 // job is one build.
 type job struct {
 	dir   string // context and Dockerfile
-	image string // the reference that the image is pushed to
+	image string // the reference that the image is pushed to; empty for a build that is not pushed
 	cache string // the repository of the remote cache, read and written; empty for a build without one
+	proxy string // the URL of the proxy that RUN steps are told of; empty for none
+}
+
+// proxyArgs are the build arguments that tell RUN steps of a proxy. They are in no cache key.
+func (j job) proxyArgs() []string {
+	if j.proxy == "" {
+		return nil
+	}
+	return []string{"HTTP_PROXY=" + j.proxy, "HTTPS_PROXY=" + j.proxy}
 }
 
 // env is what builders are given.

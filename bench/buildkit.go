@@ -97,14 +97,23 @@ func (b *buildKit) await(ctx context.Context) error {
 func (b *buildKit) Build(ctx context.Context, j job) error {
 	args := []string{"--addr", b.address(), "build", "--progress", "plain",
 		"--frontend", "dockerfile.v0", "--local", "context=" + j.dir, "--local", "dockerfile=" + j.dir,
-		"--opt", "build-arg:REGISTRY=" + b.registry,
-		"--output", "type=image,name=" + j.image + ",push=true"}
+		"--opt", "build-arg:REGISTRY=" + b.registry}
+	for _, arg := range j.proxyArgs() {
+		args = append(args, "--opt", "build-arg:"+arg)
+	}
+	if j.image != "" {
+		args = append(args, "--output", "type=image,name="+j.image+",push=true")
+	}
 	if j.cache != "" {
 		// What its documentation recommends; an OCI image manifest is the default of this version.
 		args = append(args, "--import-cache", "type=registry,ref="+j.cache, "--export-cache", "type=registry,ref="+j.cache+",mode=max")
 	}
 	var peak int64 // the client's: the daemon's memory is what is compared
-	return runWatched(exec.CommandContext(ctx, b.client, args...), &peak)
+	out, err := runWatched(exec.CommandContext(ctx, b.client, args...), &peak)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, lastBytes(out, 6000))
+	}
+	return nil
 }
 
 // CacheRepository is one beside the image's: BuildKit's cache is an image of its own, under a tag of its own.

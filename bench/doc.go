@@ -1,10 +1,11 @@
 // Command bench builds the same workloads with several builders, in turn, and compares: seconds, peak memory, and
 // what went to and from the registry.
 //
-//	bench [-workloads go,node,apt,files] [-scenarios cold,nochange,...] [-builders larder,buildkit]
+//	bench [-workloads go,node,node-mounts,...] [-scenarios cold,nochange,...] [-builders larder,buildkit]
 //	      [-runs 5] [-cold-runs 3] [-latency 25ms]
 //
-// A workload is a directory below workloads/ with a Dockerfile; a scenario is what happens to it between two builds.
+// A workload is a directory below workloads/ with a Dockerfile; a scenario is what happens to it between two builds. Those of go and
+// of node-mounts, which is node with a cache mount for npm, have cache mounts.
 // Builders take turns inside each repetition (A B A B), so that a slow minute of the machine or the network hits
 // both. The registry runs in this process, on loopback, and counts. A new builder is one type with the methods
 // of Builder and a line in newBuilder.
@@ -25,14 +26,22 @@
 //     empty directory inside the measurement.
 //   - fresh-oneline: the same with one source line changed.
 //
-// What a first build leaves in the repositories is kept once per workload and builder (the last one of cold-cache, or
-// one that is not measured), and brought back before each fresh run: none finds what the run before it pushed. Each
-// fresh-oneline run has an edit of its own, which is taken back after it.
+// More such builds, of workloads with cache mounts:
 //
-// With -latency, the fresh scenarios are measured a second time with that much added to each round trip between
+//   - base-oneline: as fresh-oneline, but the machine has the base images' layers, unpacked by a build of something else on them
+//     that knew no remote cache: no record, no layer of a step, no cache mount is there. The builder runs before the measurement.
+//   - fresh-onedep: as fresh-oneline with a dependency changed. RUN steps get at package registries through a proxy that counts.
+//   - run, fresh-run, base-run: larder run makes the workload's tests once more, in a series of its own: on the machine where they
+//     ran before, on a new one, and on a new one with the base images.
+//
+// What a first build leaves in the repositories is kept once per workload and builder (the last one of cold-cache, or
+// one that is not measured), and brought back before each run on a new machine: none finds what the run before it pushed.
+// Each such run has an edit of its own, which is taken back after it.
+//
+// With -latency, the fresh scenarios but fresh-onedep are measured a second time with that much added to each round trip between
 // builders and registry, the set-up of connections included (testregistry.Proxy). Bandwidth stays that of loopback, and
-// what steps themselves download is not delayed. fresh-oneline, which takes long, is measured once that way. The address of
-// the registry is the same in all scenarios.
+// what steps themselves download is not delayed. fresh-oneline and fresh-run, which take long, are measured once that way. The
+// address of the registry is the same in all scenarios.
 //
 // # Results
 //
@@ -44,10 +53,18 @@
 //	seconds               what each run took, in the order of the runs
 //	median_s              their median
 //	ratio                 median_s divided by that of -baseline in the same place; null where it was not measured
+//	warm_ratio            median_s divided by that of a machine that kept everything: -baseline's in oneline (for fresh-oneline and
+//	                      base-oneline) or onedep (for fresh-onedep), the builder's own in run (for fresh-run and base-run); null
+//	                      in other scenarios, with latency, and where that was not measured
 //	peak_rss_bytes        highest resident memory of any run: larder's process, BuildKit's daemon
 //	registry_down_bytes   median over the runs of the bytes in the bodies of the registry's answers
 //	registry_up_bytes     the same for request bodies
 //	requests              median of the number of requests that reached the registry
+//	packages_down_bytes   median of what package registries sent: the bytes of encrypted connections, the bodies of other answers;
+//	                      null where it was not counted
+//	cache_mounts          what the builder says of its cache mounts; null for one that leaves them on the machine
+//	  restore_s, save_s          median of the seconds in which it restored some, or saved some; others may go on meanwhile
+//	  restore_bytes, save_bytes  median of the bytes that these lines of its progress counted
 //	measured              when the last run had ended
 //
 // The file beside it, with .machine.json, says where the newest rows were measured.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"larder/internal/testregistry"
@@ -18,7 +19,8 @@ type harness struct {
 	stock    *stock
 	link     *link
 	far      *testregistry.Proxy // the registry, further away by settings.latency; nil without
-	settle   func()              // called before each measurement
+	packages *packageProxy
+	settle   func() // called before each measurement
 }
 
 // contestant is one builder with a working copy and repositories of its own.
@@ -26,11 +28,15 @@ type contestant struct {
 	name   string
 	b      Builder
 	dir    string
-	repo   string // of builds without a remote cache
-	app    string // of builds with one
-	lines  int    // so many oneLine edits were made
-	primed bool   // the local state has built the working copy as it is, without a remote cache
-	filled bool   // the stock has what a first build of the working copy leaves in the registry
+	repo   string          // what the names of its repositories begin with
+	lines  int             // so many oneLine edits were made
+	deps   int             // the number of the last oneDependency edit
+	primed map[series]bool // the local state has built the working copy as it is
+	filled map[series]bool // the stock has what a first build of the working copy leaves in the registry
+}
+
+func newContestant(name string, b Builder, dir, repo string) *contestant {
+	return &contestant{name: name, b: b, dir: dir, repo: repo, primed: map[series]bool{}, filled: map[series]bool{}}
 }
 
 // workload measures one workload in all scenarios. It returns what was measured before an error.
@@ -47,7 +53,7 @@ func (h *harness) workload(ctx context.Context, w workload, list []scenario) (ro
 			return nil, err
 		}
 		repo := "bench/" + name + "/" + w.name
-		c := &contestant{name: name, b: b, dir: filepath.Join(h.scratch, "work-"+name), repo: repo, app: repo + "-app"}
+		c := newContestant(name, b, filepath.Join(h.scratch, "work-"+name), repo)
 		if err := w.copyTo(h.sources, c.dir); err != nil {
 			return nil, err
 		}
@@ -57,6 +63,9 @@ func (h *harness) workload(ctx context.Context, w workload, list []scenario) (ro
 		all = append(all, c)
 	}
 	for _, s := range list {
+		if !w.takesPart(s) {
+			continue
+		}
 		for _, delay := range h.delays(s) {
 			got, err := h.scenario(ctx, w, s, delay, all)
 			if err != nil {
@@ -70,16 +79,22 @@ func (h *harness) workload(ctx context.Context, w workload, list []scenario) (ro
 
 // delays are the latencies that a scenario is measured with.
 func (h *harness) delays(s scenario) []time.Duration {
-	if s.fresh && h.latency > 0 {
+	if s.state == fresh && !s.packages && h.latency > 0 {
 		return []time.Duration{0, h.latency}
 	}
 	return []time.Duration{0}
 }
 
-// scenario lets the builders take turns.
+// scenario lets the builders take turns, those of them that can do what it asks.
 func (h *harness) scenario(ctx context.Context, w workload, s scenario, delay time.Duration, all []*contestant) ([]row, error) {
+	if s.series == ran {
+		all = slices.DeleteFunc(slices.Clone(all), func(c *contestant) bool {
+			_, can := c.b.(Runner)
+			return !can
+		})
+	}
 	for _, c := range all {
-		if err := h.first(ctx, s, c); err != nil {
+		if err := h.first(ctx, w, s, c); err != nil {
 			return nil, fmt.Errorf("%s, first build: %w", c.name, err)
 		}
 	}
@@ -116,43 +131,54 @@ func (h *harness) runsOf(s scenario, delay time.Duration) int {
 }
 
 // first makes the build that a scenario follows on, unless it has been made.
-func (h *harness) first(ctx context.Context, s scenario, c *contestant) error {
-	switch {
-	case s.cold:
+func (h *harness) first(ctx context.Context, w workload, s scenario, c *contestant) error {
+	switch s.state {
+	case cold:
 		return nil
-	case s.fresh:
-		if c.filled {
+	case fresh, based:
+		if c.filled[s.series] {
 			return nil
 		}
-		if err := h.newMachine(ctx, c, true); err != nil {
+		if err := h.newMachine(ctx, c, s.series); err != nil {
 			return err
 		}
-		if err := c.b.Build(ctx, h.job(c, true)); err != nil {
+		if err := h.build(ctx, w, s.series, c, h.job(c, s.series)); err != nil {
 			return err
 		}
-		return h.fill(c)
+		return h.fill(c, s.series)
 	}
-	if c.primed {
+	if c.primed[s.series] {
 		return nil
 	}
-	err := c.b.Build(ctx, h.job(c, false))
-	c.primed = err == nil
+	err := h.build(ctx, w, s.series, c, h.job(c, s.series))
+	c.primed[s.series] = err == nil
 	return err
+}
+
+// build does what a series does.
+func (h *harness) build(ctx context.Context, w workload, s series, c *contestant, j job) error {
+	if s == ran {
+		return c.b.(Runner).Run(ctx, j, w.target, w.test)
+	}
+	return c.b.Build(ctx, j)
 }
 
 // measure prepares one build and times it.
 func (h *harness) measure(ctx context.Context, w workload, s scenario, delay time.Duration, c *contestant, n int) (m run, err error) {
-	switch {
-	case s.cold:
-		err = h.newMachine(ctx, c, s.cache)
-	case s.fresh:
-		c.primed = false
-		err = errors.Join(c.b.Stop(), h.stock.restore(h.repositories(c, true)...))
+	switch s.state {
+	case cold:
+		err = h.newMachine(ctx, c, s.series)
+	case fresh, based:
+		clear(c.primed)
+		err = errors.Join(c.b.Stop(), h.stock.restore(h.repositories(c, s.series)...))
+	}
+	if err == nil && s.state == based {
+		err = h.placeBases(ctx, c)
 	}
 	if err != nil {
 		return run{}, err
 	}
-	undo, err := h.edit(w, s, c, n)
+	undo, err := h.edit(w, s, c)
 	if err != nil {
 		return run{}, err
 	}
@@ -165,14 +191,19 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 		h.link.lead(h.far.Addr)
 		defer h.link.lead(h.registry.Addr)
 	}
+	j := h.job(c, s.series)
+	if s.packages {
+		j.proxy = h.packages.url()
+	}
+	before := h.packages.received()
 	h.registry.ResetCounts()
 	start := time.Now()
-	if s.fresh {
+	if s.state == fresh {
 		if err := c.b.Start(ctx); err != nil {
 			return run{}, err
 		}
 	}
-	if err := c.b.Build(ctx, h.job(c, s.cache)); err != nil {
+	if err := h.build(ctx, w, s.series, c, j); err != nil {
 		return run{}, err
 	}
 	elapsed := time.Since(start)
@@ -184,42 +215,58 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 		up:      counts.Up,
 		count:   int64(counts.Requests),
 	}
-	if s.cold && s.cache {
-		return m, h.fill(c)
+	if s.packages {
+		m.packages = new(h.packages.received() - before)
 	}
-	c.primed = !s.cache
+	if t, ok := c.b.(MountKeeper); ok {
+		m.mounts = new(t.Mounts())
+	}
+	if s.state == cold && s.series != alone {
+		return m, h.fill(c, s.series)
+	}
+	c.primed[s.series] = s.state == cold || s.state == kept
 	return m, nil
 }
 
-// edit makes a scenario's n-th change in the working copy. A fresh scenario's is taken back after the build by undo, so
+// edit makes a scenario's next change in the working copy. On a new machine it is taken back after the build by undo, so
 // that each run is one change away from what the registry holds.
-func (h *harness) edit(w workload, s scenario, c *contestant, n int) (undo func() error, err error) {
-	nothing := func() error { return nil }
-	switch s.change {
-	case oneDependency:
-		c.filled = false
-		return nothing, w.oneDep(c.dir, n)
-	case oneLine:
-		c.lines++
-		path := filepath.Join(c.dir, w.lineFile(c.lines))
-		old, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		if s.fresh {
-			return func() error { return os.WriteFile(path, old, 0o644) }, w.oneLine(path, c.lines)
-		}
-		c.filled = false
-		return nothing, w.oneLine(path, c.lines)
+func (h *harness) edit(w workload, s scenario, c *contestant) (undo func() error, err error) {
+	undo = func() error { return nil }
+	if s.change == nothing {
+		return undo, nil
 	}
-	return nothing, nil
+	if s.state == kept {
+		clear(c.primed)
+		clear(c.filled)
+	} else if undo, err = h.setAside(c.dir); err != nil {
+		return nil, err
+	}
+	if s.change == oneLine {
+		c.lines++
+		return undo, w.oneLine(filepath.Join(c.dir, w.lineFile(c.lines)), c.lines)
+	}
+	c.deps = c.deps%w.maxDeps + 1 // never the one that is there
+	return undo, w.oneDep(c.dir, c.deps)
+}
+
+// setAside puts a copy of a working copy in its place, and gives what brings the working copy back.
+func (h *harness) setAside(dir string) (undo func() error, err error) {
+	aside := dir + "-aside"
+	if err := os.Rename(dir, aside); err != nil {
+		return nil, err
+	}
+	undo = func() error { return errors.Join(os.RemoveAll(dir), os.Rename(aside, dir)) }
+	if err := os.CopyFS(dir, os.DirFS(aside)); err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	return undo, nil
 }
 
 // newMachine removes all that is left of a contestant's builds, here and in the registry, and starts the builder.
-func (h *harness) newMachine(ctx context.Context, c *contestant, cache bool) error {
-	c.primed = false
+func (h *harness) newMachine(ctx context.Context, c *contestant, s series) error {
+	clear(c.primed)
 	err := c.b.Stop()
-	for _, r := range h.repositories(c, cache) {
+	for _, r := range h.repositories(c, s) {
 		err = errors.Join(err, h.registry.Forget(r))
 	}
 	if err != nil {
@@ -229,26 +276,33 @@ func (h *harness) newMachine(ctx context.Context, c *contestant, cache bool) err
 }
 
 // fill keeps what the contestant's last build left in the registry.
-func (h *harness) fill(c *contestant) error {
-	err := h.stock.keep(h.repositories(c, true)...)
-	c.filled = err == nil
+func (h *harness) fill(c *contestant, s series) error {
+	err := h.stock.keep(h.repositories(c, s)...)
+	c.filled[s] = err == nil
 	return err
 }
 
-// repositories are those that a contestant's builds write to.
-func (h *harness) repositories(c *contestant, cache bool) []string {
-	if !cache {
-		return []string{c.repo}
-	}
-	if r := c.b.CacheRepository(c.app); r != c.app {
-		return []string{c.app, r}
-	}
-	return []string{c.app}
+// repository is that of a series' images.
+func (c *contestant) repository(s series) string {
+	return c.repo + map[series]string{alone: "", cached: "-app", ran: "-run"}[s]
 }
 
-func (h *harness) job(c *contestant, cache bool) job {
-	if !cache {
-		return job{dir: c.dir, image: h.link.addr + "/" + c.repo}
+// repositories are those that a contestant's builds write to.
+func (h *harness) repositories(c *contestant, s series) []string {
+	image := c.repository(s)
+	if s == alone {
+		return []string{image}
 	}
-	return job{dir: c.dir, image: h.link.addr + "/" + c.app + ":bench", cache: h.link.addr + "/" + c.b.CacheRepository(c.app)}
+	if cache := c.b.CacheRepository(image); cache != image {
+		return []string{image, cache}
+	}
+	return []string{image}
+}
+
+func (h *harness) job(c *contestant, s series) job {
+	image := h.link.addr + "/" + c.repository(s)
+	if s == alone {
+		return job{dir: c.dir, image: image}
+	}
+	return job{dir: c.dir, image: image + ":bench", cache: h.link.addr + "/" + c.b.CacheRepository(c.repository(s))}
 }

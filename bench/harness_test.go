@@ -27,6 +27,7 @@ type fakeBuilder struct {
 	client  *http.Client // makes a connection for each request
 	events  *[]string    // of all builders
 	beside  bool         // its cache is in another repository
+	outside string       // the URL of what it downloads where it is told of a proxy
 	running bool
 	local   []string // sources that the local state has built
 	seen    []found
@@ -60,7 +61,18 @@ func (f *fakeBuilder) Build(_ context.Context, j job) error {
 	if !f.running {
 		f.t.Errorf("%s builds before it is started", f.name)
 	}
+	if j.image == "" {
+		b, err := os.ReadFile(filepath.Join(j.dir, "Dockerfile"))
+		*f.events = append(*f.events, f.name+" bases")
+		f.local = append(f.local, string(b))
+		return err
+	}
 	*f.events = append(*f.events, f.name+" build")
+	if j.proxy != "" {
+		if err := f.download(j.proxy); err != nil {
+			return err
+		}
+	}
 	b, err := os.ReadFile(filepath.Join(j.dir, "source"))
 	if err != nil {
 		return err
@@ -166,6 +178,7 @@ func newStage(t *testing.T, latency time.Duration) *stage {
 		},
 		w: workload{
 			name:     "one",
+			maxDeps:  5,
 			lineFile: always("source"),
 			oneLine:  func(path string, n int) error { return os.WriteFile(path, fmt.Appendf(nil, "line %d", n), 0o644) },
 			oneDep: func(dir string, n int) error {
@@ -176,7 +189,7 @@ func newStage(t *testing.T, latency time.Duration) *stage {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for i, name := range []string{"a", "b"} {
 		f := &fakeBuilder{t: t, name: name, addr: k.addr, client: client, events: &s.events, beside: i == 1}
-		c := &contestant{name: name, b: f, dir: filepath.Join(dir, "work-"+name), repo: "bench/" + name, app: "bench/" + name + "-app"}
+		c := newContestant(name, f, filepath.Join(dir, "work-"+name), "bench/"+name)
 		if err := os.Mkdir(c.dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

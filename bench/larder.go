@@ -16,6 +16,7 @@ type larder struct {
 	root    string
 	arg     string
 	peak    int64
+	mounts  mountTraffic
 }
 
 func newLarder(e env) (*larder, error) {
@@ -32,12 +33,42 @@ func newLarder(e env) (*larder, error) {
 func (l *larder) Start(context.Context) error { return os.MkdirAll(l.root, 0o700) }
 
 func (l *larder) Build(ctx context.Context, j job) error {
-	args := []string{"build", "--root", l.root, "--progress", "plain", "--build-arg", l.arg, "-t", j.image, "--push"}
+	args := append([]string{"build"}, l.flags(j)...)
+	if j.image != "" {
+		args = append(args, "-t", j.image, "--push")
+	}
+	return l.do(ctx, append(args, j.dir))
+}
+
+func (l *larder) Run(ctx context.Context, j job, target string, command []string) error {
+	args := append([]string{"run"}, l.flags(j)...)
+	args = append(args, "--target", target, j.dir, "--")
+	return l.do(ctx, append(args, command...))
+}
+
+// flags are those that build and run share.
+func (l *larder) flags(j job) []string {
+	args := []string{"--root", l.root, "--progress", "rawjson", "--build-arg", l.arg}
+	for _, arg := range j.proxyArgs() {
+		args = append(args, "--build-arg", arg)
+	}
 	if j.cache != "" {
 		args = append(args, "--cache", j.cache)
 	}
-	return runWatched(exec.CommandContext(ctx, l.program, append(args, j.dir)...), &l.peak)
+	return args
 }
+
+func (l *larder) do(ctx context.Context, args []string) error {
+	out, err := runWatched(exec.CommandContext(ctx, l.program, args...), &l.peak)
+	said := readEvents(out)
+	l.mounts = said.mounts
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, lastBytes(said.text, 6000))
+	}
+	return nil
+}
+
+func (l *larder) Mounts() mountTraffic { return l.mounts }
 
 // CacheRepository is the image's own.
 func (l *larder) CacheRepository(repository string) string { return repository }
@@ -52,23 +83,22 @@ func (l *larder) Stop() error {
 	return nil
 }
 
-// runWatched runs a command, keeps its peak memory where peak points if it is higher, and shows its output in the
-// error when it fails.
-func runWatched(cmd *exec.Cmd, peak *int64) error {
+// runWatched runs a command, keeps its peak memory where peak points if it is higher, and gives its output.
+func runWatched(cmd *exec.Cmd, peak *int64) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
 	stop := watchPeak(cmd.Process.Pid)
 	err := cmd.Wait()
 	*peak = max(*peak, stop())
 	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, lastBytes(out.Bytes(), 6000))
+		err = fmt.Errorf("%s: %w", filepath.Base(cmd.Path), err)
 	}
-	return nil
+	return out.Bytes(), err
 }
 
 func lastBytes(b []byte, n int) []byte { return b[max(0, len(b)-n):] }

@@ -33,11 +33,11 @@ func main() {
 	list := func(name, value, usage string) *string {
 		return flag.String(name, value, usage+", separated by commas")
 	}
-	ws := list("workloads", "go,node,apt,files", "what to build")
-	ss := list("scenarios", "cold,nochange,oneline,onedep,cold-cache,fresh,fresh-oneline", "what happens between builds")
+	ws := list("workloads", strings.Join(workloadNames(), ","), "what to build")
+	ss := list("scenarios", strings.Join(scenarioNames(), ","), "what happens between builds")
 	bs := list("builders", "larder,buildkit", "who builds, in turn")
 	flag.IntVar(&s.runs, "runs", 5, "measured builds per builder and scenario")
-	flag.IntVar(&s.coldRuns, "cold-runs", 3, "the same for the scenarios that take long: cold, cold-cache and fresh-oneline")
+	flag.IntVar(&s.coldRuns, "cold-runs", 3, "the same for the scenarios that take long")
 	flag.DurationVar(&s.latency, "latency", 25*time.Millisecond,
 		"measure the fresh scenarios again with this much added to each round trip with the registry; 0 does not")
 	flag.StringVar(&s.baseline, "baseline", "buildkit", "builder that ratios are relative to")
@@ -99,6 +99,10 @@ func bench(ctx context.Context, s settings) (err error) {
 		}
 		defer func() { err = errors.Join(err, h.far.Close()) }()
 	}
+	if h.packages, err = newPackageProxy(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.packages.Close()) }()
 	var rows []row
 	for _, w := range plan.workloads {
 		got, werr := h.workload(ctx, w, plan.scenarios)
@@ -131,8 +135,10 @@ func newPlan(s settings) (plan, error) {
 		if err != nil {
 			return p, err
 		}
-		if slices.Contains(s.scenarios, "onedep") && s.runs > w.maxDeps {
-			return p, fmt.Errorf("workload %s has %d different dependency edits, fewer than %d runs", name, w.maxDeps, s.runs)
+		for scenario, runs := range map[string]int{"onedep": s.runs, "fresh-onedep": s.coldRuns} {
+			if slices.Contains(s.scenarios, scenario) && runs > w.maxDeps {
+				return p, fmt.Errorf("workload %s has %d different dependency edits, fewer than %d runs", name, w.maxDeps, runs)
+			}
 		}
 		p.workloads = append(p.workloads, w)
 	}

@@ -87,8 +87,47 @@ func TestLatencyIsAPlaceOfItsOwn(t *testing.T) {
 	}
 }
 
+// TestWarmRatios compares with a machine that kept everything: the baseline's, or the builder's own where only it can do that.
+func TestWarmRatios(t *testing.T) {
+	rows := []row{
+		newRow("go", "oneline", 0, "buildkit", []run{{seconds: 4}}),
+		newRow("go", "oneline", 0, "larder", []run{{seconds: 1}}),
+		newRow("go", "fresh-oneline", 0, "larder", []run{{
+			seconds: 6, mounts: &mountTraffic{restored: moved{1.5, 250_000}, saved: moved{0.25, 4_000}},
+		}}),
+		newRow("go", "fresh-oneline", 25*time.Millisecond, "larder", []run{{seconds: 7}}),
+		newRow("go", "fresh-oneline", 0, "buildkit", []run{{seconds: 60}}),
+		newRow("go", "fresh-onedep", 0, "larder", []run{{seconds: 6, packages: new(int64(1_500))}}),
+		newRow("go", "run", 0, "larder", []run{{seconds: 2}}),
+		newRow("go", "fresh-run", 0, "larder", []run{{seconds: 3}}),
+	}
+	setRatios(rows, "buildkit")
+	var table strings.Builder
+	if err := printMounts(&table, rows); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(table.String()) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"", "Cache mounts, and how long a machine takes that kept everything (warm = 1):",
+		"workload scenario builder median s warm restore s kB save s kB packages kB",
+		"go fresh-oneline larder 6.00 1.50 1.500 250 0.250 4 -",
+		"go fresh-oneline buildkit 60.00 15.00 - - - - -",
+		"go fresh-onedep larder 6.00 - - - - - 1.50",
+		"go fresh-run larder 3.00 1.50 - - - - -",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("table:\n%s", table.String())
+	}
+	if rows[2].Ratio == nil || *rows[2].Ratio != 0.1 {
+		t.Errorf("ratio %v, want 0.1", rows[2].Ratio)
+	}
+}
+
 func TestPlanRefusesWhatCannotBeMeasured(t *testing.T) {
-	good := settings{workloads: []string{"node"}, scenarios: []string{"onedep", "fresh"}, runs: 5, coldRuns: 1}
+	good := settings{workloads: []string{"node"}, scenarios: []string{"onedep", "fresh", "fresh-onedep"}, runs: 5, coldRuns: 1}
 	if _, err := newPlan(good); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +135,7 @@ func TestPlanRefusesWhatCannotBeMeasured(t *testing.T) {
 		"no workload":        func(s *settings) { s.workloads = []string{"rust"} },
 		"fresh, fresh-":      func(s *settings) { s.scenarios = []string{"lukewarm"} },
 		"fewer than 6 runs":  func(s *settings) { s.runs = 6 },
+		"fewer than 7 runs":  func(s *settings) { s.coldRuns = 7 },
 		"at least 1":         func(s *settings) { s.coldRuns = 0 },
 		"whole milliseconds": func(s *settings) { s.latency = time.Microsecond },
 	} {
