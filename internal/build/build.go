@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -67,63 +68,14 @@ func (r *Request) Check() error {
 
 // Build does one build and reports into stream, which stays open.
 func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Stream) (*Result, error) {
-	dockerfile, err := req.dockerfile()
+	b, err := e.begin(ctx, req, stream)
 	if err != nil {
 		return nil, err
 	}
-	defer dockerfile.remove()
-	layouts, contexts, err := layouts(req.Contexts)
-	if err != nil {
-		return nil, err
+	defer b.close()
+	if len(b.front.Outputs) == 0 {
+		return b.answer(), nil
 	}
-	r := *req
-	r.Contexts = contexts
-	outputs, err := r.outputs()
-	if err != nil {
-		return nil, err
-	}
-	opts := r.options()
-	opts["filename"] = dockerfile.name
-	asJSON, err := callOptions(opts, r.Call)
-	if err != nil {
-		return nil, err
-	}
-	remotes := e.Remotes()
-	defer remotes.Close()
-	session, err := e.session(ctx, remotes, &r, stream)
-	if err != nil {
-		return nil, err
-	}
-	defer session.Close()
-	dirs := r.locals()
-	dirs["dockerfile"] = dockerfile.dir
-	src := &sources{
-		locals: &locals{dirs: dirs, cache: e.stats},
-		images: sourceimage.New(sourceimage.Options{
-			Registry: e.registry, Store: e.blobs, Tags: filepath.Join(e.root, "tags"), Layouts: layouts,
-		}),
-		layers: e.layers, session: session,
-	}
-	solver := solve.New(ctx, solve.Options{
-		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: session, Records: session,
-		Progress: stream, Parallel: e.parallel(), Secrets: (&secrets{given: r.Secrets}).value,
-		Used:   func(u solve.Use) { session.Used(u.Record, u.Layers, u.Result) },
-		Verify: r.Cache.Verify, Refresh: r.Cache.Refresh.of,
-	})
-	defer solver.Close()
-	front, err := frontend.Build(ctx, frontend.Request{
-		Opts: opts, Solver: solver, Resolver: &announced{sources: src, stream: stream},
-		Warn:   func(w *bkclient.VertexWarning) { stream.Warn(w) },
-		Notice: func(msg string) { stream.Begin(msg).Done(nil) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	if len(front.Outputs) == 0 {
-		return answer(front, asJSON), nil
-	}
-	session.SetExports(forms(outputs, &r, front))
-	b := &building{e: e, req: &r, outputs: outputs, front: front, solver: solver, session: session, stream: stream}
 	res, err := b.run(ctx)
 	// What the steps made before one failed spares the next build just as well.
 	if ctx.Err() == nil {
@@ -132,8 +84,8 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	if err != nil {
 		return nil, err
 	}
-	res.Ran, res.Cached = solver.Counts()
-	res.Differences = solver.Differences()
+	res.Ran, res.Cached = b.solver.Counts()
+	res.Differences = b.solver.Differences()
 	return res, nil
 }
 
@@ -145,7 +97,81 @@ type building struct {
 	front   *frontend.Result
 	solver  *solve.Solver
 	session *cache.Session
+	secrets *secrets
 	stream  *progress.Stream
+	asJSON  bool     // what a subrequest answers is wanted as JSON
+	closing []func() // in the order of opening
+}
+
+// close ends what begin began.
+func (b *building) close() {
+	for _, f := range slices.Backward(b.closing) {
+		f()
+	}
+	b.closing = nil
+}
+
+// begin reads the Dockerfile, so that it is known what is to be built. The caller closes what it gives.
+func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Stream) (_ *building, err error) {
+	r := *req
+	b := &building{e: e, req: &r, secrets: &secrets{given: r.Secrets}, stream: stream}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	dockerfile, err := req.dockerfile()
+	if err != nil {
+		return nil, err
+	}
+	b.closing = append(b.closing, dockerfile.remove)
+	layouts, contexts, err := layouts(req.Contexts)
+	if err != nil {
+		return nil, err
+	}
+	r.Contexts = contexts
+	if b.outputs, err = r.outputs(); err != nil {
+		return nil, err
+	}
+	opts := r.options()
+	opts["filename"] = dockerfile.name
+	if b.asJSON, err = callOptions(opts, r.Call); err != nil {
+		return nil, err
+	}
+	remotes := e.Remotes()
+	b.closing = append(b.closing, func() { remotes.Close() })
+	if b.session, err = e.session(ctx, remotes, &r, stream); err != nil {
+		return nil, err
+	}
+	b.closing = append(b.closing, b.session.Close)
+	dirs := r.locals()
+	dirs["dockerfile"] = dockerfile.dir
+	src := &sources{
+		locals: &locals{dirs: dirs, cache: e.stats},
+		images: sourceimage.New(sourceimage.Options{
+			Registry: e.registry, Store: e.blobs, Tags: filepath.Join(e.root, "tags"), Layouts: layouts,
+		}),
+		layers: e.layers, session: b.session,
+	}
+	b.solver = solve.New(ctx, solve.Options{
+		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: b.session, Records: b.session,
+		Progress: stream, Parallel: e.parallel(), Secrets: b.secrets.value,
+		Used:   func(u solve.Use) { b.session.Used(u.Record, u.Layers, u.Result) },
+		Verify: r.Cache.Verify, Refresh: r.Cache.Refresh.of,
+	})
+	b.closing = append(b.closing, b.solver.Close)
+	b.front, err = frontend.Build(ctx, frontend.Request{
+		Opts: opts, Solver: b.solver, Resolver: &announced{sources: src, stream: stream},
+		Warn:   func(w *bkclient.VertexWarning) { stream.Warn(w) },
+		Notice: func(msg string) { stream.Begin(msg).Done(nil) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(b.front.Outputs) > 0 {
+		b.session.SetExports(forms(b.outputs, &r, b.front))
+	}
+	return b, nil
 }
 
 // maxRewinds bounds how often a build goes back for layers that turn out to be gone while it is exported.
@@ -206,12 +232,13 @@ func callOptions(opts map[string]string, call string) (asJSON bool, err error) {
 }
 
 // answer gives what a subrequest said.
-func answer(front *frontend.Result, asJSON bool) *Result {
-	text := front.Metadata["result.txt"]
-	if asJSON {
-		text = front.Metadata["result.json"]
+func (b *building) answer() *Result {
+	said := b.front.Metadata
+	text := said["result.txt"]
+	if b.asJSON {
+		text = said["result.json"]
 	}
-	code := string(front.Metadata["result.statuscode"])
+	code := string(said["result.statuscode"])
 	return &Result{Text: string(text), Failed: code != "" && code != "0"}
 }
 
