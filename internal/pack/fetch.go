@@ -32,18 +32,35 @@ func Fetch(ctx context.Context, open Opener, pieces []Piece, parallel int, sink 
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
+	room := make(chan *scratch, parallel)
+	for range parallel {
+		room <- new(scratch)
+	}
 	for _, s := range spans {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return s.fetch(ctx, open, sink)
+			b := <-room
+			defer func() { room <- b }()
+			return s.fetch(ctx, open, b, sink)
 		})
 	}
 	return g.Wait()
 }
 
-func (s *span) fetch(ctx context.Context, open Opener, sink func(int, []byte) error) error {
+// scratch is what a range that is open needs to unpack its frames.
+type scratch struct{ packed, raw []byte }
+
+// grown gives n bytes of buf, or of a new one in its place where it is too small.
+func grown(buf *[]byte, n int64) []byte {
+	if int64(cap(*buf)) < n {
+		*buf = make([]byte, (n+n/4+4095)&^4095)
+	}
+	return (*buf)[:n:n]
+}
+
+func (s *span) fetch(ctx context.Context, open Opener, b *scratch, sink func(int, []byte) error) error {
 	rc, err := open(ctx, s.pack, s.off, s.n)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", s.pack, err)
@@ -55,7 +72,7 @@ func (s *span) fetch(ctx context.Context, open Opener, sink func(int, []byte) er
 			return s.broken(err)
 		}
 		at = f.Offset + f.Length
-		if err := s.frame(rc, f, sink); err != nil {
+		if err := s.frame(rc, f, b, sink); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -66,9 +83,8 @@ func (s *span) fetch(ctx context.Context, open Opener, sink func(int, []byte) er
 }
 
 // frame reads the next frame, which r is at, and gives what is wanted of it to sink.
-func (s *span) frame(r io.Reader, f load, sink func(int, []byte) error) error {
-	packed := takeBuffer(f.Length)[:f.Length]
-	defer giveBuffer(packed)
+func (s *span) frame(r io.Reader, f load, b *scratch, sink func(int, []byte) error) error {
+	packed := grown(&b.packed, f.Length)
 	if _, err := io.ReadFull(r, packed); err != nil {
 		return s.broken(err)
 	}
@@ -76,9 +92,7 @@ func (s *span) frame(r io.Reader, f load, sink func(int, []byte) error) error {
 	if err != nil {
 		return err
 	}
-	buf := takeBuffer(f.Raw)
-	defer giveBuffer(buf)
-	raw, err := dec.DecodeAll(packed, buf[:0:f.Raw])
+	raw, err := dec.DecodeAll(packed, grown(&b.raw, f.Raw)[:0])
 	if err != nil {
 		return fmt.Errorf("pack %s: the frame at %d: %w: %w", s.pack, f.Offset, err, remote.ErrDamaged)
 	}

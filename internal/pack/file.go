@@ -32,9 +32,7 @@ func (w *Writer) write(full chan<- Pack) {
 				w.cancel(err)
 			}
 		}
-		giveBuffer(f.packed)
-		f.packed = nil
-		w.memory.Release(f.half)
+		w.release(f)
 		if p != nil && p.size >= fullPack {
 			w.finish(p, full)
 			p = nil

@@ -29,7 +29,8 @@ var compressor = sync.OnceValues(func() (*zstd.Encoder, error) {
 type frame struct {
 	raw    []byte
 	packed []byte
-	half   int64         // bytes that raw, and as many that packed, take of the Writer's memory
+	room   []byte        // that packed was written to
+	half   int64         // bytes that raw, and as many that room, takes of the Writer's memory
 	ready  chan struct{} // closed when packed is there, or nothing will be because the Writer failed
 
 	pack  *file // where it came to lie; for Close
@@ -38,7 +39,7 @@ type frame struct {
 
 // frame makes an empty frame with room for n bytes, as soon as there is memory for it.
 func (w *Writer) frame(ctx context.Context, n int64) (*frame, error) {
-	n = (n + bufferStep - 1) / bufferStep * bufferStep
+	n = bufferSizes[bufferClass(n)]
 	if !w.memory.TryAcquire(2 * n) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
@@ -48,12 +49,12 @@ func (w *Writer) frame(ctx context.Context, n int64) (*frame, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return &frame{raw: takeBuffer(n), half: n, ready: make(chan struct{})}, nil
+	return &frame{raw: w.buffers.take(n), half: n, ready: make(chan struct{})}, nil
 }
 
 // drop gives up a frame that was not needed.
 func (w *Writer) drop(f *frame) {
-	giveBuffer(f.raw)
+	w.buffers.give(f.raw)
 	w.memory.Release(2 * f.half)
 }
 
@@ -78,33 +79,18 @@ func (w *Writer) compress(f *frame) {
 		return
 	}
 	f.place.Raw = int64(len(f.raw))
-	f.packed = enc.EncodeAll(f.raw, takeBuffer(f.half))
-	giveBuffer(f.raw)
+	f.room = w.buffers.take(f.half)
+	f.packed = enc.EncodeAll(f.raw, f.room)
+	w.buffers.give(f.raw)
 	f.raw = nil
 	w.memory.Release(f.half)
 }
 
-// Buffers of frames come in steps, with room for what zstd adds to bytes that do not compress.
-const (
-	bufferStep = 256 << 10
-	bufferMore = 1 << 10
-)
-
-var buffers [maxLength/bufferStep + 2]sync.Pool
-
-// takeBuffer gives an empty buffer for n bytes, maxLength at most, and what zstd adds to them.
-func takeBuffer(n int64) []byte {
-	i := (n + bufferStep - 1) / bufferStep
-	if b, ok := buffers[i].Get().(*[]byte); ok {
-		return (*b)[:0]
+// release gives back what a frame that is written, or given up, still holds.
+func (w *Writer) release(f *frame) {
+	if f.room != nil {
+		w.buffers.give(f.room)
 	}
-	return make([]byte, 0, i*bufferStep+bufferMore)
-}
-
-// giveBuffer takes a buffer back, from wherever it is.
-func giveBuffer(b []byte) {
-	i := (cap(b) - bufferMore) / bufferStep
-	if i > 0 && i < len(buffers) && cap(b) == i*bufferStep+bufferMore {
-		buffers[i].Put(&b)
-	}
+	f.packed, f.room = nil, nil
+	w.memory.Release(f.half)
 }

@@ -13,12 +13,13 @@ import (
 	"larder/internal/key"
 )
 
-// What a Writer holds in memory at most, besides where the pieces are: files that it reads (readers and cutters), frames on their way
-// into a pack, and the state of the compressors. Together they stay under 64 MiB however large and many the files are.
+// What a Writer holds in memory at most, besides where the pieces are: the buffers of files that are read and cut, of frames, and the
+// compressor's state. Together that stays under 64 MiB however large and many the files are.
 const (
 	readers  = 4        // files above smallFile that are read at once; CutAbove bytes each
 	cutters  = 2        // files above CutAbove that are cut at once; maxPiece bytes each
-	inFrames = 24 << 20 // bytes of frames, before and after compression
+	inFrames = 16 << 20 // bytes of frames on their way, before and after compression
+	buffered = 30 << 20 // bytes of frames' buffers, those included that wait for the next frame of their size
 )
 
 // Options are what a Writer works with.
@@ -40,12 +41,13 @@ var (
 // Writer packs files' contents. It is safe for concurrent use. Every piece is written once, whatever number of files has it. Added in
 // the same order by one goroutine, the same files give the same packs.
 type Writer struct {
-	opt    Options
-	ctx    context.Context // ends with the first error, which is its cause
-	cancel context.CancelCauseFunc
-	read   *slots
-	cut    *slots
-	memory *semaphore.Weighted // of inFrames
+	opt     Options
+	ctx     context.Context // ends with the first error, which is its cause
+	cancel  context.CancelCauseFunc
+	read    *slots
+	cut     *slots
+	memory  *semaphore.Weighted // of inFrames, which buffers take
+	buffers pool
 
 	mu     sync.Mutex
 	stored map[key.Digest]Piece // what Have knew
