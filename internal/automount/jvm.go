@@ -1,0 +1,74 @@
+package automount
+
+import (
+	"slices"
+	"strings"
+)
+
+// javaHome is Java's user.home: what the image's list of users says, whatever HOME is. For root that is /root.
+func (w *walker) javaHome(c *call) string {
+	if w.who.root && !c.other {
+		return "/root"
+	}
+	return ""
+}
+
+// property finds -Dname=value in arguments or in variables that hold some.
+func property(name string, args []string, more ...string) string {
+	for _, text := range more {
+		args = append(slices.Clip(args), strings.Fields(text)...)
+	}
+	value := ""
+	for i, a := range args {
+		if v, ok := strings.CutPrefix(a, "-D"+name+"="); ok {
+			value = strings.Trim(v, `"'`)
+		} else if a == "-D" && i+1 < len(args) && strings.HasPrefix(args[i+1], name+"=") {
+			value = args[i+1][len(name)+1:]
+		}
+	}
+	return value
+}
+
+func (w *walker) maven(c *call, args []string) {
+	l := parse(args, "-f --file -s --settings -gs --global-settings -P --activate-profiles -pl --projects -rf --resume-from -T --threads -l --log-file -t --toolchains -b --builder -D --define")
+	if len(l.words) == 0 || l.has("-v", "--version", "-h", "--help") {
+		return
+	}
+	dir := property("maven.repo.local", args, c.vars.get("MAVEN_OPTS"), c.vars.get("MAVEN_ARGS"))
+	if dir == "" {
+		home := property("user.home", args, c.vars.get("MAVEN_OPTS"))
+		if home == "" {
+			home = w.javaHome(c)
+		}
+		dir = under(home, ".m2/repository")
+	}
+	w.wish(c, wish{
+		Mount:   locked(Mount{Tool: "maven", Target: dir}),
+		offline: l.has("-o", "--offline"),
+		leaves: slices.ContainsFunc(l.words, func(goal string) bool {
+			return goal == "install" || strings.Contains(goal, "install:") || strings.HasSuffix(goal, ":install") || strings.Contains(goal, ":install-file")
+		}),
+	})
+}
+
+func (w *walker) gradle(c *call, args []string, wrapper bool) {
+	l := parse(args, "-g --gradle-user-home -p --project-dir -b --build-file -c --settings-file -I --init-script -x --exclude-task --console --max-workers --project-cache-dir -F --warning-mode")
+	dir := l.options["-g"] + l.options["--gradle-user-home"]
+	if dir == "" {
+		dir = property("gradle.user.home", args, c.vars.get("GRADLE_OPTS"), c.vars.get("JAVA_OPTS"))
+	}
+	if dir == "" {
+		dir = c.vars.get("GRADLE_USER_HOME")
+	}
+	if dir == "" {
+		dir = under(w.javaHome(c), ".gradle")
+	}
+	offline := l.has("--offline")
+	if wrapper {
+		w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "wrapper/dists")}), offline: offline})
+	}
+	if len(l.words) == 0 || l.has("-v", "--version", "-h", "--help", "--stop", "--status") {
+		return
+	}
+	w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "caches")}), offline: offline})
+}
