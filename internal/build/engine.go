@@ -66,6 +66,7 @@ type Engine struct {
 	stats    *buildcontext.StatCache
 	registry *registry.Client
 	runner   runner
+	open     func(context.Context, runstep.Command) (container, error) // mounts what a command is run in
 	caches   *cachemount.Local
 
 	using *flock.Lock // keeps collectors off records and trees
@@ -153,7 +154,8 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 			return nil, err
 		}
 	}
-	e.runner = runstep.New(e.layers, e.caches, opt)
+	steps := runstep.New(e.layers, e.caches, opt)
+	e.runner, e.open = steps, opener(steps)
 	e.background()
 	return e, nil
 }
