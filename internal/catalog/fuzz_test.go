@@ -11,7 +11,9 @@ import (
 // FuzzPage reads pages that somebody else wrote. Whatever is accepted keeps within the bounds, can be merged and divided, and is the
 // same after writing and reading.
 func FuzzPage(f *testing.F) {
-	good := newPage("main", epoch, merge(newState(), steps("s", "x", 1), nil, epoch))
+	some := steps("s", "x", 1)
+	some.Mounts = []MountPut{{Mount: bigMount("m", 2, 2, epoch)}}
+	good := newPage("main", epoch, merge(newState(), some, nil, epoch))
 	good.Repository, good.Sequence = "registry.example/app", 7
 	good.Pages = []pageRef{{Tag: pagePrefix(mainScope.Tag) + "0123456789ab", Blob: blobOf(descOf("page", pageMediaType))}}
 	good.Retired = []retirement{{Tag: pagePrefix(mainScope.Tag) + "0123456789ac", Since: epoch}}
@@ -44,7 +46,7 @@ func FuzzPage(f *testing.F) {
 			return
 		}
 		s := p.state()
-		if len(s.records) > maxRecords || len(p.Pages) > maxPages {
+		if len(s.records) > maxRecords || len(s.mounts) > maxMounts || len(p.Pages) > maxPages {
 			t.Fatal("out of bounds")
 		}
 		again, err := newPage(p.Scope, p.Time, s).encode()
@@ -58,7 +60,16 @@ func FuzzPage(f *testing.F) {
 		if !same(q.state(), s) {
 			t.Fatal("written and read, it is another")
 		}
-		merged := merge(s, steps("s", "y", 2), nil, epoch)
+		c := steps("s", "y", 2)
+		for _, m := range s.mounts {
+			c.Mounts = append(c.Mounts, MountPut{Mount: bigMount("m", 1, 1, epoch)}, MountPut{Mount: m})
+		}
+		merged := merge(s, c, nil, epoch)
+		for _, m := range merged.mounts {
+			if err := m.check(); err != nil {
+				t.Fatalf("merged: %v", err)
+			}
+		}
 		lay(merged, []oldPage{{pageRef{}, s}}, Limits{}.withDefaults(), true, epoch)
 	})
 }

@@ -191,6 +191,16 @@ func TestLayKeepsEverything(t *testing.T) {
 					}
 				}
 			}
+			for j := range rapid.IntRange(0, 3).Draw(t, "mounts") {
+				m := bigMount(fmt.Sprint(rapid.IntRange(0, 3).Draw(t, "mount")), rapid.IntRange(1, 3).Draw(t, "segments"), rapid.IntRange(0, 5).Draw(t, "packs"), now)
+				m.Segments[0].Blob = descOf(fmt.Sprint("segment of build ", i, j), "")
+				c.Mounts = append(c.Mounts, MountPut{Mount: m})
+			}
+			for _, m := range all.sortedMounts() {
+				if rapid.IntRange(0, 19).Draw(t, "gone") == 0 {
+					c.Gone = append(c.Gone, m.Segments[0].Blob.Digest)
+				}
+			}
 			all = merge(all, c, nil, now)
 			calm := rapid.Bool().Draw(t, "calm")
 			l := lay(all, pages, limits, calm, now)
@@ -217,8 +227,8 @@ func TestLayKeepsEverything(t *testing.T) {
 				states = append(states, p.state)
 			}
 			back := united(l.first, states)
-			if !same(back, all) || len(back.records) != len(all.records) {
-				t.Fatalf("%d records became %d", len(all.records), len(back.records))
+			if !same(back, all) || len(back.records) != len(all.records) || len(back.mounts) != len(all.mounts) {
+				t.Fatalf("%d records became %d, %d cache mounts became %d", len(all.records), len(back.records), len(all.mounts), len(back.mounts))
 			}
 			for k, e := range back.records {
 				if !e.Used.Equal(all.records[k].Used) {
