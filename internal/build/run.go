@@ -50,6 +50,7 @@ type Copy struct {
 // Target is a target that was built, mounted for a command. Its methods are called one after the other: Run, Save, Close.
 type Target struct {
 	b    *building
+	r    *relay
 	cmd  *Command
 	c    container
 	dir  string // working directory
@@ -68,16 +69,22 @@ type container interface {
 func (e *Engine) Target(ctx context.Context, req *Request, cmd *Command, stream *progress.Stream) (_ *Target, err error) {
 	r := *req
 	r.Outputs, r.Tags, r.Call = []map[string]string{{"type": export.CacheOnly}}, nil, ""
-	b, err := e.begin(ctx, &r, stream)
-	if err != nil {
+	t := &Target{r: newRelay(), cmd: cmd}
+	t.r.show(stream)
+	defer func() {
+		t.r.hide()
+		if err != nil {
+			t.r.close()
+		}
+	}()
+	if t.b, err = e.begin(ctx, &r, t.r.stream); err != nil {
 		return nil, err
 	}
-	t := &Target{b: b, cmd: cmd}
 	if err := t.build(ctx); err != nil {
 		if ctx.Err() == nil {
-			err = errors.Join(err, b.save(ctx)) // as for a build that fails
+			err = errors.Join(err, t.b.save(ctx)) // as for a build that fails
 		}
-		b.close()
+		t.b.close()
 		return nil, err
 	}
 	return t, nil
@@ -175,7 +182,8 @@ func startCode(err *runtime.StartError) int {
 // Save gives the cache mounts back, saves what build and command leave to caches, and reports into stream. It is called when
 // the command has ended, however it did.
 func (t *Target) Save(ctx context.Context, stream *progress.Stream) error {
-	t.b.stream = stream
+	t.r.show(stream)
+	defer t.r.hide()
 	if err := t.c.Close(t.keep); err != nil {
 		return err
 	}
@@ -189,6 +197,7 @@ func (t *Target) Writes() bool { return t.b.session.Writes() }
 func (t *Target) Close() error {
 	err := t.c.Close(false)
 	t.b.close()
+	t.r.close()
 	return err
 }
 
