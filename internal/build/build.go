@@ -97,6 +97,7 @@ type building struct {
 	front   *frontend.Result
 	solver  *solve.Solver
 	session *cache.Session
+	mounts  *mounts
 	secrets *secrets
 	stream  *progress.Stream
 	asJSON  bool     // what a subrequest answers is wanted as JSON
@@ -144,10 +145,14 @@ func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Strea
 		return nil, err
 	}
 	b.closing = append(b.closing, b.session.Close)
+	if b.mounts, err = b.openMounts(ctx); err != nil {
+		return nil, err
+	}
+	b.closing = append(b.closing, b.mounts.store.Close)
 	dirs := r.locals()
 	dirs["dockerfile"] = dockerfile.dir
 	src := &sources{
-		locals: &locals{dirs: dirs, cache: e.stats},
+		locals: &locals{dirs: dirs, cache: e.stats, times: b.mounts.times},
 		images: sourceimage.New(sourceimage.Options{
 			Registry: e.registry, Store: e.blobs, Tags: filepath.Join(e.root, "tags"), Layouts: layouts,
 		}),
@@ -155,7 +160,7 @@ func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Strea
 	}
 	b.solver = solve.New(ctx, solve.Options{
 		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: b.session, Records: b.session,
-		Progress: stream, Parallel: e.parallel(), Secrets: b.secrets.value,
+		Progress: stream, Parallel: e.parallel(), Caches: b.mounts.store, Secrets: b.secrets.value,
 		Used:   func(u solve.Use) { b.session.Used(u.Record, u.Layers, u.Result) },
 		Verify: r.Cache.Verify, Refresh: r.Cache.Refresh.of,
 	})
@@ -166,6 +171,9 @@ func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Strea
 		Notice: func(msg string) { stream.Begin(msg).Done(nil) },
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := b.attach(); err != nil {
 		return nil, err
 	}
 	if len(b.front.Outputs) > 0 {

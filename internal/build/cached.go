@@ -98,6 +98,10 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 	if err != nil {
 		return nil, err
 	}
+	var found []*cache.Source // in which cache mounts are looked for
+	if r.Mounts.Restore {
+		found = sources
+	}
 	if r.NoCache {
 		sources = nil // what they say of file operations and base images is not to count either
 	}
@@ -106,7 +110,7 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 		targets = nil
 	}
 	return cache.Open(ctx, cache.Config{
-		Records: e.records, Layers: e.layers, Blobs: e.blobs, Sources: sources, Targets: targets,
+		Records: e.records, Layers: e.layers, Blobs: e.blobs, Sources: sources, Mounts: found, Targets: targets,
 		Kept: c.form(), Distrust: c.Verify || r.NoCache,
 		Warn: func(msg string) { e.warn("%s", msg) }, Note: note,
 	}), nil
@@ -114,6 +118,7 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 
 // save waits for what is on its way to the caches and saves the records of this build.
 func (b *building) save(ctx context.Context) error {
+	b.flush(ctx)
 	if !b.session.Writes() {
 		return b.strict()
 	}

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -18,6 +19,7 @@ import (
 type locals struct {
 	dirs  map[string]string // by the frontend's name
 	cache *buildcontext.StatCache
+	times *times
 
 	mu    sync.Mutex
 	scans map[string]*scanned
@@ -55,6 +57,9 @@ func (s *locals) load(ctx context.Context, op *pb.SourceOp) (*layer.State, error
 	sc.once.Do(func() {
 		var stats buildcontext.Stats
 		sc.l, stats, sc.err = buildcontext.Scan(ctx, dir, opt)
+		if sc.err == nil && !internal(name, opt) {
+			sc.l = s.times.date(sc.l, name, dir, id)
+		}
 		if sc.err == nil {
 			if stats.CacheErr != nil {
 				progress.From(ctx).Note("digests are not remembered for the next build: " + stats.CacheErr.Error())
@@ -71,4 +76,9 @@ func (s *locals) load(ctx context.Context, op *pb.SourceOp) (*layer.State, error
 		return nil, sc.err
 	}
 	return layer.Stack(sc.l), nil
+}
+
+// internal tells the sources that only the frontend reads. No step ever sees them.
+func internal(name string, opt buildcontext.Options) bool {
+	return name == "dockerfile" || slices.Equal(opt.FollowPaths, []string{".dockerignore"})
 }

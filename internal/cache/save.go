@@ -34,7 +34,8 @@ func (s *Session) Save(ctx context.Context) {
 			continue
 		}
 		change := s.change(ctx, t)
-		if len(change.Put)+len(change.Used)+len(change.Gone) == 0 || t.Own.covers(ctx, change) || ctx.Err() != nil {
+		change.Mounts = s.mountPuts(ctx, t)
+		if len(change.Put)+len(change.Used)+len(change.Gone)+len(change.Mounts) == 0 || t.Own.covers(ctx, change) || ctx.Err() != nil {
 			continue
 		}
 		saved, err := t.Save(ctx, change)

@@ -15,6 +15,7 @@ import (
 	"larder/internal/content"
 	"larder/internal/key"
 	"larder/internal/layer"
+	"larder/internal/pack"
 	"larder/internal/record"
 	"larder/internal/remote"
 	"larder/internal/snapshot"
@@ -59,6 +60,7 @@ type Config struct {
 	Blobs   *content.Store
 
 	Sources []*Source // in the order in which they are asked
+	Mounts  []*Source // those in which cache mounts are found, in that order
 	Targets []*Target
 	// Kept is the form of layers that no image of this build carries.
 	Kept layer.ExportOptions
@@ -89,8 +91,11 @@ type Session struct {
 	bad       map[held]bool       // blobs that could not be had
 	gone      map[held]bool       // those of them that their stores do not have, or not whole
 	bases     map[key.Digest]*layer.Layer
-	blobs     map[key.Digest]*publication // by layer.BlobKey
-	trees     map[key.Digest]*treeBlob    // by digest
+	blobs     map[key.Digest]*publication          // by layer.BlobKey
+	trees     map[key.Digest]*treeBlob             // by digest
+	packs     map[key.Digest]*sending              // of cache mounts, by digest
+	pieces    map[string]map[key.Digest]pack.Piece // that are in packs, by their stores' names
+	mounts    []*mountSave
 	exports   []layer.ExportOptions
 	sent      Sent
 	errs      []error
@@ -99,6 +104,8 @@ type Session struct {
 	// tainted says that this build rests on what catalogs say and nobody can check: what is at a place of a state, what an
 	// operation sees of a base image. What it makes of that is not everybody's on this machine.
 	tainted bool
+
+	learn sync.Once // what LearnPieces does
 }
 
 // place is a record's in a catalog.
@@ -126,6 +133,7 @@ func Open(ctx context.Context, cfg Config) *Session {
 		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{},
 		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[held]bool{}, gone: map[held]bool{},
 		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*treeBlob{},
+		packs: map[key.Digest]*sending{}, pieces: map[string]map[key.Digest]pack.Piece{},
 		warned: map[string]bool{}, down: map[string]bool{},
 	}
 	// Only builds that read the same catalogs believe what rests on them.
@@ -144,6 +152,9 @@ func Open(ctx context.Context, cfg Config) *Session {
 			all[t.Own] = true
 			s.own = append(s.own, t.Own)
 		}
+	}
+	for _, src := range cfg.Mounts {
+		all[src] = true
 	}
 	for src := range all {
 		src.loaded = make(chan struct{})
@@ -267,6 +278,9 @@ func (s *Session) Sent() Sent {
 
 // Reads tells whether the session looks anything up in remote caches.
 func (s *Session) Reads() bool { return len(s.cfg.Sources) > 0 }
+
+// RestoresMounts tells whether the session has catalogs in which cache mounts are found.
+func (s *Session) RestoresMounts() bool { return len(s.cfg.Mounts) > 0 }
 
 // Writes tells whether the session saves anything.
 func (s *Session) Writes() bool { return len(s.cfg.Targets) > 0 }

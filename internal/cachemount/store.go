@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"larder/internal/flock"
 	"larder/internal/key"
+	"larder/internal/tree"
 )
 
 // Sharing says what happens when two steps want the same cache mount at once.
@@ -29,20 +31,26 @@ const (
 type Key struct {
 	// ID is the mount's id, as a rule its target; it holds the frontend's cache namespace where there is one.
 	ID string
+	// Platform is the step's, as "linux/amd64".
+	Platform string
 	// Base are the identities of the layers that it starts from, and Selector the directory in them: a mount with other
 	// initial contents is another one, as in BuildKit.
 	Base     []key.Digest
 	Selector string
 }
 
-func (k Key) hash() key.Digest {
-	return key.New("larder.cachemount.v1").Str(k.ID).Digests(k.Base).Str(k.Selector).Sum()
+// Digest names the mount in catalogs.
+func (k Key) Digest() key.Digest {
+	return key.New("larder.cachemount.v2").Str(k.ID).Str(k.Platform).Digests(k.Base).Str(k.Selector).Sum()
 }
+
+// Name is the mount's id for people.
+func (k Key) Name() string { return path.Clean(k.ID) }
 
 // Fill puts the initial contents into a new, empty directory. It may change the directory's own mode and owner.
 type Fill func(ctx context.Context, dir string) error
 
-// Store hands out cache mounts. Local is one on this machine's disk; one that saves them elsewhere stands before it.
+// Store hands out cache mounts. Local's are on this machine's disk, Saved's are kept beyond it.
 type Store interface {
 	// Acquire gives a directory for a step. It returns when the directory can be used under the given sharing; fill is
 	// called when it is new. Release has to be called when no process uses the directory any more.
@@ -53,44 +61,72 @@ type Store interface {
 type Mount interface {
 	// Dir is a real directory to mount into the step.
 	Dir() string
-	// Release gives it back. keep tells whether the step succeeded, so that what it left is worth saving; on this disk
-	// it stays in any case, half a download being better than none.
-	Release(keep bool) error
+	// Past says what steps that had the mount were shown before, and how new what they left can be.
+	Past() (Past, error)
+	// Show adds what this step is going to be shown to what Past will say. It has to be called before the step runs: what a killed
+	// step leaves was made of that. by names who is shown it, see ledger.Look.
+	Show(ctx context.Context, seen *tree.Node, by key.Digest) error
+	// Release gives it back.
+	Release(left Left) error
+}
+
+// Past is what a mount knows of the steps that had it (DESIGN section 3, Times).
+type Past struct {
+	// Ledger are the files that they were shown, as Show got them; nil for none.
+	Ledger *tree.Node
+	// Newest is the time after which nothing in the mount was written, in nanoseconds since 1970. 0 says that no step has had it.
+	Newest int64
+}
+
+// Left is how a step leaves a mount.
+type Left struct {
+	// Whole says that the step's command came to its end, whether or not it succeeded: what it left is worth saving.
+	Whole bool
+	// Secrets are values that the step was given and that are not to be saved.
+	Secrets [][]byte
 }
 
 // Local is a Store in a directory, shared by any number of processes. It is safe for concurrent use.
 type Local struct {
-	dir string
+	dir    string
+	domain string
 }
 
 // Open opens the store in dir, which it makes when it is first needed.
 func Open(dir string) *Local { return &Local{dir: dir} }
 
-// maxSlots bounds how many directories one key may have at a time.
-const maxSlots = 1 << 12
+// In gives the part of the store that belongs to a domain. Builds that do not trust each other are given different ones, and none of
+// them sees what another left.
+func (s *Local) In(domain string) *Local { return &Local{s.dir, domain} }
 
-type local struct {
-	dir  string
-	lock *flock.Lock
+func (s *Local) keyDir(k Key) string {
+	return filepath.Join(s.dir, key.New("larder.cachemount.slot.v1").Digest(k.Digest()).Str(s.domain).Sum().Hex())
 }
 
-func (m *local) Dir() string { return filepath.Join(m.dir, "data") }
-
-func (m *local) Release(bool) error { return m.lock.Unlock() }
+// maxSlots bounds how many directories one key may have at a time.
+const maxSlots = 1 << 12
 
 // Acquire is Store's.
 func (s *Local) Acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) (Mount, error) {
 	m, err := s.acquire(ctx, k, sharing, fill)
 	if err != nil {
-		return nil, fmt.Errorf("cache mount %s: %w", k.ID, err)
+		return nil, err
 	}
-	now := time.Now()
-	os.Chtimes(filepath.Join(m.dir, "key"), now, now)
 	return m, nil
 }
 
-func (s *Local) acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) (*local, error) {
-	dir := filepath.Join(s.dir, k.hash().Hex())
+func (s *Local) acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) (*slot, error) {
+	m, err := s.wait(ctx, k, sharing, fill)
+	if err != nil {
+		return nil, fmt.Errorf("cache mount %s: %w", k.Name(), err)
+	}
+	m.begin()
+	return m, nil
+}
+
+// wait gives a directory once one can be used.
+func (s *Local) wait(ctx context.Context, k Key, sharing Sharing, fill Fill) (*slot, error) {
+	dir := s.keyDir(k)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -120,17 +156,18 @@ func (s *Local) acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) 
 }
 
 // take locks the first directory that can be had, and otherwise says how many there are.
-func (s *Local) take(dir string, mode flock.Mode) (m *local, taken int, err error) {
+func (s *Local) take(dir string, mode flock.Mode) (m *slot, taken int, err error) {
 	slots, err := slots(dir)
 	if err != nil {
 		return nil, 0, err
 	}
 	for _, n := range slots {
-		slot := filepath.Join(dir, strconv.Itoa(n))
-		lock, err := flock.TryDir(slot, mode)
+		path := filepath.Join(dir, strconv.Itoa(n))
+		shared := mode == flock.Shared && flock.List().Held(path)
+		lock, err := flock.TryDir(path, mode)
 		switch {
 		case err == nil:
-			return &local{dir: slot, lock: lock}, 0, nil
+			return &slot{dir: path, lock: lock, shared: shared}, 0, nil
 		case errors.Is(err, flock.ErrBusy):
 			taken++
 		case !errors.Is(err, fs.ErrNotExist): // pruned meanwhile
@@ -166,10 +203,15 @@ func slots(dir string) ([]int, error) {
 	return out, nil
 }
 
+// lockAdding keeps others from making directories for a key.
+func (s *Local) lockAdding(ctx context.Context, dir string) (*flock.Lock, error) {
+	return flock.Acquire(ctx, filepath.Join(dir, "add.lock"), flock.Exclusive)
+}
+
 // add makes one more directory for a key, complete before anybody sees it. Whoever fills one keeps others from filling
 // the same; where one has come into being meanwhile that will do, nothing is added.
 func (s *Local) add(ctx context.Context, dir string, k Key, fill Fill, sharing Sharing) error {
-	lock, err := flock.Acquire(ctx, filepath.Join(dir, "add.lock"), flock.Exclusive)
+	lock, err := s.lockAdding(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -211,7 +253,7 @@ func (s *Local) add(ctx context.Context, dir string, k Key, fill Fill, sharing S
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(staged, "key"), []byte(k.ID+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(staged, "key"), []byte(k.Name()+"\n"), 0o644); err != nil {
 		return err
 	}
 	have, err := slots(dir)

@@ -26,7 +26,7 @@ func acquire(t *testing.T, s Store, k Key, sharing Sharing) Mount {
 
 func release(t *testing.T, m Mount) {
 	t.Helper()
-	if err := m.Release(true); err != nil {
+	if err := m.Release(Left{Whole: true}); err != nil {
 		t.Error(err)
 	}
 }
@@ -94,7 +94,7 @@ func TestFill(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// What a killed process left does not get in the way, and does not stay.
-	if err := os.MkdirAll(filepath.Join(s.dir, k.hash().Hex(), "new-killed", "data"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.dir, filepath.Base(s.keyDir(k)), "new-killed", "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	var filled atomic.Int32

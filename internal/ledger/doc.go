@@ -7,7 +7,8 @@
 // they stay.
 //
 // Ledgers look like trees and are none: of a node only kind, digest, size, link target and mtime count, a directory's mtime is 0 where
-// none was shown, and the uid is a set of bits: who saw the path when he last looked, see Merge. The root's own mtime is the latest time
+// none was shown, and the uid is a set of bits: who saw the path when he last looked, or did not look since it was
+// shown as new; see Merge. The root's own mtime is the latest time
 // that the ledger ever held.
 //
 // All functions are pure; errors are those of fetching directories of the trees given.

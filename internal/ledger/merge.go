@@ -14,16 +14,17 @@ const maxEntries = 200_000
 
 // Merge gives the ledger that follows old, which may be nil, once by has been shown seen: a merged tree, or what Show made of one. What
 // is at seen's paths is replaced. What seen lacks stays, as others see other parts of the files, but for paths that by saw before and
-// nobody else does: those are deleted, and new when they come back. Where by is zero nothing counts as deleted.
+// nobody else does: those are deleted. What comes back after by looked without it is new to him. Where by is zero nothing counts as deleted.
 func Merge(old, seen *tree.Node, by key.Digest) (*tree.Node, error) {
 	if old == nil {
 		old = tree.Empty()
 	}
+	known := bitOf(old, by) != 0
 	old, bit, err := enter(old, by)
 	if err != nil {
 		return nil, err
 	}
-	m := &merger{bit: bit, latest: old.MTime}
+	m := &merger{bit: bit, known: known, everybody: bitsOf(old), latest: old.MTime}
 	root, err := m.dir(old, seen)
 	if err != nil {
 		return nil, err
@@ -39,10 +40,12 @@ func Merge(old, seen *tree.Node, by key.Digest) (*tree.Node, error) {
 }
 
 type merger struct {
-	bit      uint32 // of who looks; 0 where nothing names him
-	seenOnly bool   // there is no room for more
-	entries  int
-	latest   int64
+	bit       uint32 // of who looks; 0 where nothing names him
+	known     bool   // he looked before
+	everybody uint32 // the bits of all who looked
+	seenOnly  bool   // there is no room for more
+	entries   int
+	latest    int64
 }
 
 // dir merges what is in two directories; either may be nil. What it gives is new.
@@ -111,10 +114,16 @@ func (m *merger) node(old, seen *tree.Node) (*tree.Node, error) {
 			n.MTime = seen.MTime
 		}
 	}
-	if old != nil && old.Kind == n.Kind {
-		n.UID |= old.UID
-		if (old.Content != n.Content || old.Link != n.Link) && old.MTime >= n.MTime {
+	if old == nil || old.Kind != n.Kind {
+		n.UID = m.everybody // what is new to the ledger is newer than all that anybody made
+	} else {
+		changed := old.Content != n.Content || old.Link != n.Link
+		if changed && old.MTime >= n.MTime {
 			return nil, nil // two that ran at once were shown different files: nobody knows what was made of which
+		}
+		n.UID |= old.UID
+		if n.Kind != tree.Dir && n.MTime > old.MTime && (changed || m.known && old.UID&m.bit == 0) {
+			n.UID = m.everybody
 		}
 		n.MTime = max(n.MTime, old.MTime)
 	}
@@ -178,6 +187,15 @@ func bitOf(ledger *tree.Node, by key.Digest) uint32 {
 		}
 	}
 	return 0
+}
+
+func bitsOf(ledger *tree.Node) (bits uint32) {
+	for i := range stepBits {
+		if step(ledger, i) != "" {
+			bits |= 1 << i
+		}
+	}
+	return bits
 }
 
 // step gives what a ledger keeps of the name of who has a bit, empty for nobody.

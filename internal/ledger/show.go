@@ -28,7 +28,7 @@ type Look struct {
 // times. Without ledgers that is what is shown.
 //
 // A regular file whose digest is in all ledgers keeps their time, the latest where they differ, as do symlinks with the same target
-// and directories with the same names in them. Everything else is newer than what the ledgers and Newest know of up to now, and in
+// and directories with the same names in them. Everything else is newer than what the ledgers and Newest know of, and in
 // whole seconds newer than what stood at its path: a Python cache knows no more of its source. Own times that are new enough stay as
 // they are. Others are raised by as little as can be, and part of that comes from the digest: two machines that raise different contents
 // from the same time, or have a clock of whole seconds, do not both show the same time.
@@ -45,14 +45,15 @@ func Show(root *tree.Node, look Look) (*tree.Node, error) {
 			continue
 		}
 		s.known[i] = bitOf(l, look.By)
-		newest, err := latest(l, s.now)
+		horizon := s.now + int64(aheadAtMost)
+		newest, err := latest(l, horizon)
 		if err != nil {
 			return nil, err
 		}
-		s.floor = max(s.floor, newest)
-		if l.MTime <= s.now {
-			s.floor = max(s.floor, l.MTime) // which what it no longer holds was shown with
+		if l.MTime <= horizon {
+			newest = max(newest, l.MTime) // which what it no longer holds was shown with
 		}
+		s.floor = max(s.floor, newest)
 	}
 	if root.HasGroups() {
 		// A file is dated by all of its names, which are known after the first time.
@@ -63,6 +64,10 @@ func Show(root *tree.Node, look Look) (*tree.Node, error) {
 	}
 	return s.dir(root, look.Ledgers)
 }
+
+// aheadAtMost is by how much machines' clocks may differ. A time in a ledger that is further ahead is a file's that came from the future,
+// and would take all that changes there, where tools make it anew each time.
+const aheadAtMost = time.Hour
 
 type shower struct {
 	now, floor int64
@@ -225,11 +230,11 @@ func endOfSecond(t int64) int64 {
 // nothing. The root itself does not count.
 func Latest(root *tree.Node) (int64, error) { return latest(root, 1<<63-1) }
 
-// latest leaves out times after now: one file from the future would take all others there.
-func latest(root *tree.Node, now int64) (int64, error) {
+// latest leaves out times after end.
+func latest(root *tree.Node, end int64) (int64, error) {
 	var newest int64
 	err := tree.Walk(root, func(path string, n *tree.Node) error {
-		if n.MTime <= now && path != "" && n.Kind != tree.Whiteout {
+		if n.MTime <= end && path != "" && n.Kind != tree.Whiteout {
 			newest = max(newest, n.MTime)
 		}
 		return nil

@@ -39,15 +39,19 @@ func (p *prepared) acquireCaches(ctx context.Context) error {
 		if w.sharing, err = sharingOf(m.CacheOpt.Sharing); err != nil {
 			return err
 		}
-		w.key, w.name = cacheKey(m, w.state)
+		w.key, w.name = p.cacheKey(m, w.state)
 		wanted = append(wanted, w)
 	}
 	slices.SortStableFunc(wanted, func(a, b want) int { return strings.Compare(a.name, b.name) })
+	store := p.step.Caches
+	if store == nil {
+		store = p.r.caches
+	}
 	for _, w := range wanted {
 		if p.caches[w.name] != nil {
 			continue
 		}
-		c, err := p.r.caches.Acquire(ctx, w.key, w.sharing, func(ctx context.Context, dir string) error {
+		c, err := store.Acquire(ctx, w.key, w.sharing, func(ctx context.Context, dir string) error {
 			return p.r.fill(ctx, w.state, w.key.Selector, dir)
 		})
 		if err != nil {
@@ -71,8 +75,8 @@ func sharingOf(opt pb.CacheSharingOpt) (cachemount.Sharing, error) {
 }
 
 // cacheKey gives what tells a cache mount apart, and the same as text.
-func cacheKey(m *pb.Mount, state *layer.State) (cachemount.Key, string) {
-	k := cachemount.Key{ID: m.CacheOpt.ID, Base: state.Identities(), Selector: path.Clean("/" + m.Selector)}
+func (p *prepared) cacheKey(m *pb.Mount, state *layer.State) (cachemount.Key, string) {
+	k := cachemount.Key{ID: m.CacheOpt.ID, Platform: p.step.Platform, Base: state.Identities(), Selector: path.Clean("/" + m.Selector)}
 	return k, fmt.Sprintf("%q %s %s", k.ID, k.Base, k.Selector)
 }
 
@@ -87,8 +91,9 @@ func (p *prepared) cache(m *pb.Mount, input int, state *layer.State) error {
 		}
 		p.outputs[m.Output] = &output{input: input}
 	}
-	_, name := cacheKey(m, state)
-	options := []string{"rbind"}
+	_, name := p.cacheKey(m, state)
+	// What the step reads is seen by its access times, however this machine's file systems are mounted.
+	options := []string{"rbind", "strictatime"}
 	if m.Readonly {
 		options = append(options, "ro")
 	}
@@ -164,6 +169,9 @@ func (p *prepared) secretValue(ctx context.Context, id string) ([]byte, error) {
 		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
 	}
 	data, err := p.step.Secrets(ctx, id)
+	if err == nil {
+		p.given = append(p.given, data)
+	}
 	if errors.Is(err, ErrNoSecret) {
 		return nil, fmt.Errorf("secret %s: %w: give it with --secret id=%s,src=FILE", id, ErrNoSecret, id)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/moby/buildkit/executor"
 
-	"larder/internal/cachemount"
 	"larder/internal/fault"
 	"larder/internal/runtime"
 )
@@ -53,7 +52,7 @@ func (r *Runner) Open(ctx context.Context, cmd Command) (_ *Container, err error
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{r: r, step: cmd.Step, caches: map[string]cachemount.Mount{}}
+	p := newPrepared(r, cmd.Step)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.release(false))

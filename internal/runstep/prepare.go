@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+	"golang.org/x/sync/errgroup"
 
 	"larder/internal/cachemount"
 	"larder/internal/layer"
 	"larder/internal/runtime"
 	"larder/internal/snapshot"
+	"larder/internal/tree"
 )
 
 // prepared are the mounts of one step while it runs.
@@ -31,6 +33,12 @@ type prepared struct {
 	caches   map[string]cachemount.Mount // by what identifies them: two mounts of one step with the same id are the same
 	dirs     []*snapshot.Scratch
 	secrets  *snapshot.Scratch
+	given    [][]byte              // secrets that the step gets
+	over     map[string]*tree.Node // by where a state is mounted, the files that are shown with other times, see times.go
+}
+
+func newPrepared(r *Runner, step Step) *prepared {
+	return &prepared{r: r, step: step, caches: map[string]cachemount.Mount{}}
 }
 
 // output is what becomes of an op's output: a mount to commit, or an input handed on.
@@ -43,7 +51,10 @@ type output struct {
 // BuildKit's solver.
 func (p *prepared) mounts(ctx context.Context) error {
 	p.outputs = map[int64]*output{}
-	if err := p.acquireCaches(ctx); err != nil {
+	if err := p.fetch(ctx); err != nil {
+		return err
+	}
+	if err := p.date(ctx); err != nil {
 		return err
 	}
 	for _, m := range p.step.Op.Mounts {
@@ -63,6 +74,18 @@ func (p *prepared) mounts(ctx context.Context) error {
 	// order.
 	slices.SortStableFunc(p.list, func(a, b runtime.Mount) int { return cmp.Compare(a.Dest, b.Dest) })
 	return nil
+}
+
+// fetch brings what the step needs to this machine: cache mounts are restored while layers are unpacked.
+func (p *prepared) fetch(ctx context.Context) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error { return p.acquireCaches(ctx) })
+	for _, m := range p.step.Op.Mounts {
+		if m.MountType == pb.MountType_BIND && m.Input >= 0 && m.Input < int64(len(p.step.Inputs)) {
+			eg.Go(func() error { return p.r.snapshots.Prefetch(ctx, p.step.Inputs[m.Input].Layers()) })
+		}
+	}
+	return eg.Wait()
 }
 
 func (p *prepared) mount(ctx context.Context, m *pb.Mount) error {
@@ -121,7 +144,7 @@ func (p *prepared) bind(ctx context.Context, m *pb.Mount, input int, state *laye
 	}
 	// An input that is only looked at is shown without an upper directory. The root always gets one, for mount points.
 	readOnly := m.Readonly && !isRoot && (input >= 0 || !wanted)
-	mnt, err := p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly})
+	mnt, err := p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly, Over: p.over[p.dest(m)]})
 	if err != nil {
 		return err
 	}
@@ -209,8 +232,8 @@ func (p *prepared) unbind() error {
 	return errors.Join(errs...)
 }
 
-// release ends everything that is still there. ok tells whether the step succeeded.
-func (p *prepared) release(ok bool) error {
+// release ends everything that is still there. whole tells whether what the step left in its cache mounts is worth saving.
+func (p *prepared) release(whole bool) error {
 	errs := []error{p.unbind()}
 	if p.secrets != nil {
 		errs = append(errs, p.secrets.Remove())
@@ -219,7 +242,7 @@ func (p *prepared) release(ok bool) error {
 		errs = append(errs, m.Discard())
 	}
 	for _, c := range p.caches {
-		errs = append(errs, c.Release(ok))
+		errs = append(errs, c.Release(cachemount.Left{Whole: whole, Secrets: p.given}))
 	}
 	return errors.Join(errs...)
 }

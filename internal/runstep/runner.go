@@ -80,6 +80,10 @@ type Step struct {
 	Inputs []*layer.State
 	// Stdout and Stderr get the output as it comes, from one goroutine each.
 	Stdout, Stderr io.Writer
+	// Platform is what the step runs on, as "linux/amd64".
+	Platform string
+	// Caches gives the step its cache mounts; nil for the Runner's own store.
+	Caches cachemount.Store
 	// Secrets gives a secret's value. An error that wraps ErrNoSecret says that there is none of this name.
 	Secrets func(ctx context.Context, id string) ([]byte, error)
 }
@@ -127,9 +131,9 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{r: r, step: step, caches: map[string]cachemount.Mount{}}
+	p := newPrepared(r, step)
 	defer func() {
-		err = errors.Join(err, p.release(err == nil))
+		err = errors.Join(err, p.release(ended(ctx, err)))
 	}()
 	if err := p.mounts(ctx); err != nil {
 		return nil, err
@@ -142,6 +146,13 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 		return nil, err
 	}
 	return p.commit(ctx)
+}
+
+// ended tells whether a command came to its end by itself, so that what it left in cache mounts is worth saving: a test that fails has
+// compiled just as well.
+func ended(ctx context.Context, err error) bool {
+	var exit *runtime.ExitError
+	return ctx.Err() == nil && (err == nil || errors.As(err, &exit))
 }
 
 // processError tells a command's own failure from the machine's.

@@ -3,36 +3,32 @@ package snapshot
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"larder/internal/layer"
 	"larder/internal/tree"
 )
 
-// writePatch writes a lower directory to lie over all others of a state: the directories that some layer only implies, with
-// the metadata that they have in the merged file system. Overlay would show that of the topmost layer which has the
-// directory, and a layer's own directory on disk has to look like something: 755 and root.
-func writePatch(ctx context.Context, state *layer.State, dir string) error {
+// impliedPatch gives the directories that some layer of a state only implies, with the metadata that they have in the merged file
+// system. Overlay would show that of the topmost layer which has the directory, and a layer's own directory on disk has to look like
+// something: 755 and root.
+func impliedPatch(ctx context.Context, state *layer.State) (*tree.Node, error) {
 	merged, err := state.Merged(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var trees []*tree.Node
 	for _, l := range state.Layers() {
 		root, err := l.Tree(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		trees = append(trees, root)
 	}
 	patch, err := impliedDirs(merged, trees)
 	if err != nil {
-		return fmt.Errorf("directories without entries: %w", err)
+		return nil, fmt.Errorf("directories without entries: %w", err)
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	return layer.Materialise(ctx, patch, layer.Literal(nil), dir)
+	return patch, nil
 }
 
 // impliedDirs gives, of the directory that merged is and trees have, those parts that some tree implies, and what leads

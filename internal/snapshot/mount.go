@@ -14,12 +14,17 @@ import (
 
 	"larder/internal/fault"
 	"larder/internal/layer"
+	"larder/internal/tree"
 )
 
 // MountOptions say how a state is shown.
 type MountOptions struct {
 	// ReadOnly mounts have no upper directory and cannot be committed.
 	ReadOnly bool
+	// Over are files, links and directories of the state that are shown with other times than those of its layers, with what leads
+	// there; their contents are the state's. It is a merged tree that differs from the state's in times only, and has all names of a
+	// file with several or none. They lie under what the step writes and are no part of what Commit makes. Nil for none.
+	Over *tree.Node
 }
 
 // Mount is a state mounted for a step. Commit or Discard ends it; it is not safe for concurrent use.
@@ -72,9 +77,9 @@ func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions)
 			o.lowers = append(o.lowers, path)
 		}
 	}
-	if implied {
+	if implied || opt.Over != nil {
 		patch := filepath.Join(dir, "patch")
-		if err := writePatch(ctx, state, patch); err != nil {
+		if err := writePatch(ctx, patch, state, implied, opt.Over, o.lowers); err != nil {
 			return nil, err
 		}
 		o.lowers = append([]string{patch}, o.lowers...)

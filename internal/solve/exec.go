@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/solver/pb"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/key"
 	"larder/internal/layer"
@@ -59,9 +61,19 @@ func (s *Solver) release() {
 // run runs the command of a RUN step.
 func (s *Solver) run(ctx context.Context, j job, op *pb.ExecOp) (*runstep.Result, error) {
 	return s.opt.Runner.Run(ctx, runstep.Step{
-		Op: op, Inputs: j.inputs, Secrets: s.opt.Secrets,
+		Op: op, Inputs: j.inputs, Platform: PlatformName(j.op.Platform), Caches: s.opt.Caches, Secrets: s.opt.Secrets,
 		Stdout: j.line.Log(1), Stderr: j.line.Log(2),
 	})
+}
+
+// PlatformName gives a step's platform as text, "linux/arm64/v8"; empty where it says none.
+func PlatformName(p *pb.Platform) string {
+	if p == nil {
+		return ""
+	}
+	return platforms.FormatAll(platforms.Normalize(ocispecs.Platform{
+		OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
+	}))
 }
 
 func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp) ([]*layer.State, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/semaphore"
 
+	"larder/internal/cachemount"
 	"larder/internal/fileop"
 	"larder/internal/key"
 	"larder/internal/layer"
@@ -71,7 +72,7 @@ type Use struct {
 	Result bool
 }
 
-// Options are what a Solver works with; all fields but Parallel, Secrets, Used and those after it are required.
+// Options are what a Solver works with; all fields before Parallel are required.
 type Options struct {
 	Sources  Sources
 	Files    *fileop.Applier
@@ -81,6 +82,8 @@ type Options struct {
 	Progress *progress.Stream
 	// Parallel bounds the RUN steps that run at once; 0 means no bound.
 	Parallel int
+	// Caches gives RUN steps their cache mounts; nil for the Runner's own.
+	Caches cachemount.Store
 	// Secrets gives the value of a secret; it is asked when a step that mounts it runs.
 	Secrets func(ctx context.Context, id string) ([]byte, error)
 	// Used is told of every record that is used, as soon as it is; from many goroutines.

@@ -1,0 +1,75 @@
+package build
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"larder/internal/automount"
+	"larder/internal/cachemount"
+	"larder/internal/generation"
+	"larder/internal/layout"
+)
+
+// mounts are the cache mounts of one build, and the times that its contexts are shown with because of them.
+type mounts struct {
+	store *cachemount.Saved
+	times *times
+}
+
+// openMounts makes cache mounts of the session's. The caller closes what it gives.
+func (b *building) openMounts(ctx context.Context) (*mounts, error) {
+	m := b.req.Mounts
+	exclude, err := layout.Patterns(m.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	restore, save := b.session.RestoresMounts(), m.Save && b.session.Writes()
+	temp := filepath.Join(b.e.root, "tmp")
+	if err := os.MkdirAll(temp, 0o700); err != nil {
+		return nil, err
+	}
+	store := cachemount.NewSaved(ctx, b.e.caches, b.session, cachemount.Options{
+		Save: save, Exclude: exclude, Trim: generation.Limits{Builds: m.Keep, Size: m.Size}, Temp: temp,
+		Begin: func(what string) func(string, error) {
+			line := b.stream.Begin(what)
+			return func(note string, err error) {
+				if note != "" {
+					line.Note(note)
+				}
+				line.Done(err)
+			}
+		},
+		Warn: func(msg string) { b.e.warn("%s", msg) },
+	})
+	return &mounts{store, &times{session: b.session, remote: restore || save, save: save, dir: filepath.Join(b.e.root, "ledgers")}}, nil
+}
+
+// flush hands what the build's steps left in cache mounts to the session, to be saved with the records. That the times of contexts could
+// not be kept costs a later build nothing but work.
+func (b *building) flush(ctx context.Context) {
+	b.mounts.store.Flush(ctx)
+	if err := b.mounts.times.keep(ctx); err != nil && ctx.Err() == nil {
+		b.e.warn("the times of the build context are not kept for the next build: %v", err)
+	}
+}
+
+// attach gives RUN steps the cache mounts that their commands can use (--auto-mounts).
+func (b *building) attach() error {
+	if !b.req.AutoMounts {
+		return nil
+	}
+	for i, o := range b.front.Outputs {
+		def, attached, err := automount.Attach(o.Def, b.req.Args["BUILDKIT_CACHE_MOUNT_NS"])
+		if err != nil {
+			return err
+		}
+		b.front.Outputs[i].Def = def
+		for _, a := range attached {
+			for _, line := range a.Lines() {
+				b.stream.Begin(line).Done(nil)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"larder/internal/catalog"
+	"larder/internal/generation"
+	"larder/internal/key"
+	"larder/internal/pack"
+	"larder/internal/remote"
+)
+
+// MountBase says where in the remote caches a generation of a cache mount is written down.
+type MountBase struct {
+	Store string        // its name
+	Row   catalog.Mount // what a catalog there says of it
+}
+
+// Mount is the generation of a cache mount that a build begins with.
+type Mount struct {
+	MountBase
+	Generation *generation.Generation
+
+	s     *Session
+	src   *Source
+	packs map[key.Digest]ocispecs.Descriptor
+}
+
+// maxSegment bounds a segment's blob, in bytes.
+const maxSegment = 256 << 20
+
+// Mount finds the generation of a cache mount in the first catalog that has a whole one; nil where none has.
+func (s *Session) Mount(ctx context.Context, k key.Digest) *Mount {
+	for _, src := range s.cfg.Mounts {
+		r := src.get(ctx)
+		if r == nil {
+			continue
+		}
+		row, ok := r.Mount(ctx, k)
+		if !ok || s.spoilt(src, row) {
+			continue
+		}
+		m := &Mount{MountBase: MountBase{src.Store.Name(), row}, s: s, src: src}
+		var err error
+		if m.Generation, err = s.generation(ctx, src, row); err == nil {
+			m.packs = packsOf(row)
+			s.knowPieces(src.Store.Name(), m.Generation)
+			return m
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.fail(src.Store, fmt.Errorf("%s: cache mount %s cannot be restored: %w", src.Label, row.ID, err))
+	}
+	return nil
+}
+
+// spoilt tells whether some blob of a mount could not be had.
+func (s *Session) spoilt(src *Source, row catalog.Mount) bool {
+	for _, seg := range row.Segments {
+		if s.isBad(src.Store, seg.Blob.Digest) {
+			return true
+		}
+		for _, p := range seg.Packs {
+			if s.isBad(src.Store, p.Digest) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// generation reads the segments of a mount. What is damaged or missing is noted, so that the next save heals it.
+func (s *Session) generation(ctx context.Context, src *Source, row catalog.Mount) (*generation.Generation, error) {
+	segments := make([][]byte, len(row.Segments))
+	eg, ctx := errgroup.WithContext(ctx)
+	for i, seg := range row.Segments {
+		eg.Go(func() error {
+			b, err := readBlob(ctx, src.Store, seg.Blob)
+			if err != nil && ctx.Err() == nil {
+				s.lostMount(src, seg.Blob, err)
+			}
+			segments[i] = b
+			return err
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	g, err := generation.Read(segments)
+	if err != nil {
+		for _, seg := range row.Segments { // which of them does not fit the others cannot be told
+			s.lostMount(src, seg.Blob, err)
+		}
+	}
+	return g, err
+}
+
+func readBlob(ctx context.Context, store remote.Store, desc ocispecs.Descriptor) ([]byte, error) {
+	if desc.Size > maxSegment {
+		return nil, fmt.Errorf("segment %s of %d bytes: %w", desc.Digest, desc.Size, remote.ErrDamaged)
+	}
+	rc, err := store.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	var b bytes.Buffer
+	_, err = io.Copy(&b, rc)
+	return b.Bytes(), err
+}
+
+func (s *Session) lostMount(src *Source, desc ocispecs.Descriptor, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spoil(held{src.Store.Name(), desc.Digest}, why)
+}
+
+func packsOf(row catalog.Mount) map[key.Digest]ocispecs.Descriptor {
+	out := map[key.Digest]ocispecs.Descriptor{}
+	for _, seg := range row.Segments {
+		for _, p := range seg.Packs {
+			if d, err := key.FromOCI(p.Digest); err == nil {
+				out[d] = p
+			}
+		}
+	}
+	return out
+}
+
+// Open opens a part of a pack.
+func (m *Mount) Open(ctx context.Context, p key.Digest, off, n int64) (io.ReadCloser, error) {
+	desc, ok := m.packs[p]
+	if !ok {
+		return nil, fmt.Errorf("pack %s is not named with the cache mount: %w", p, remote.ErrDamaged)
+	}
+	rc, err := m.src.Store.OpenRange(ctx, desc, off, n)
+	if errors.Is(err, remote.ErrUnsupported) {
+		rc, err = openPart(ctx, m.src.Store, desc, off, n)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.s.lostMount(m.src, desc, err)
+	}
+	return rc, err
+}
+
+// openPart reads a part of a blob of a store that has no ranges.
+func openPart(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, off, n int64) (io.ReadCloser, error) {
+	rc, err := store.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, rc, off); err != nil {
+		rc.Close()
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(rc, n), rc}, nil
+}
+
+// Lost says that the mount could not be restored: it is not found again, and where bytes are gone or wrong, the catalog forgets it.
+func (m *Mount) Lost(why error) {
+	for _, seg := range m.Row.Segments {
+		m.s.lostMount(m.src, seg.Blob, why)
+	}
+	m.s.forgetPieces(m.Store, m.Generation)
+	m.s.fail(m.src.Store, fmt.Errorf("%s: cache mount %s cannot be restored: %w", m.src.Label, m.Row.ID, why))
+}
+
+// Domain says whom this build's cache mounts belong to on this machine: builds that write the same catalogs share them, and so do those
+// that write none and read the same ones. A build without remote caches has the machine's own.
+func (s *Session) Domain() string {
+	switch {
+	case len(s.cfg.Targets) > 0:
+		h := key.New("larder.mounts.written.v1")
+		for _, t := range s.cfg.Targets {
+			h.Str(t.Own.ID)
+		}
+		return h.Sum().String()
+	case len(s.cfg.Mounts) > 0:
+		h := key.New("larder.mounts.read.v1")
+		for _, src := range s.cfg.Mounts {
+			h.Str(src.ID)
+		}
+		return h.Sum().String()
+	}
+	return ""
+}
+
+// knowPieces remembers where contents are, so that what another mount, build or branch stored is not stored again.
+func (s *Session) knowPieces(store string, g *generation.Generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := s.pieces[store]
+	if have == nil {
+		have = map[key.Digest]pack.Piece{}
+		s.pieces[store] = have
+	}
+	for _, list := range g.Pieces {
+		for _, p := range list {
+			have[p.Digest] = p
+		}
+	}
+}
+
+func (s *Session) forgetPieces(store string, g *generation.Generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, list := range g.Pieces {
+		for _, p := range list {
+			delete(s.pieces[store], p.Digest)
+		}
+	}
+}
+
+// Piece finds contents that the first target's store has already.
+func (s *Session) Piece(d key.Digest) (pack.Piece, bool) {
+	if len(s.cfg.Targets) == 0 {
+		return pack.Piece{}, false
+	}
+	store := s.cfg.Targets[0].Own.Store.Name()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.pieces[store][d]
+	if ok && s.bad[held{store, p.Pack.OCI()}] {
+		return pack.Piece{}, false
+	}
+	return p, ok
+}
+
+// LearnPieces reads what all catalogs of the first target's store say of cache mounts, so that Piece knows it.
+func (s *Session) LearnPieces(ctx context.Context) {
+	if len(s.cfg.Targets) == 0 {
+		return
+	}
+	target := s.cfg.Targets[0].Own
+	s.learn.Do(func() {
+		seen := map[digest.Digest]bool{}
+		for _, src := range append([]*Source{target}, s.cfg.Mounts...) {
+			c, ok := src.get(ctx).(*catalog.Catalog)
+			if !ok || src.Store.Name() != target.Store.Name() {
+				continue
+			}
+			for _, row := range c.Mounts(ctx) {
+				last := row.Segments[len(row.Segments)-1].Blob.Digest
+				if seen[last] || s.spoilt(src, row) {
+					continue
+				}
+				seen[last] = true
+				if g, err := s.generation(ctx, src, row); err == nil {
+					s.knowPieces(src.Store.Name(), g)
+					s.knowPacks(src.Store.Name(), row)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,346 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"larder/internal/catalog"
+	"larder/internal/generation"
+	"larder/internal/key"
+	"larder/internal/pack"
+	"larder/internal/remote"
+	"larder/internal/tree"
+)
+
+// maxRow is how many segments a mount may have before they are written anew as one.
+const maxRow = 8
+
+// MountChange is a new generation of a cache mount.
+type MountChange struct {
+	// Slot names the directory that it is of: what is said of it later takes the place of what was said before.
+	Slot         string
+	Key          key.Digest
+	ID, Platform string
+	United       bool
+	// Base is where Prev is written down, the generation that the directory began with; both are nil where that is not known, or
+	// where it began empty.
+	Base       *MountBase
+	Prev, Next *generation.Generation
+	// Files and Size are what Next has, Had what the directory was restored with, Hit how much of that was used.
+	Files, Size, Had, Hit int64
+}
+
+// sending is a blob on its way to stores.
+type sending struct {
+	done   chan struct{}
+	desc   ocispecs.Descriptor
+	stores map[string]bool // where it is, by name; guarded by Session.mu
+}
+
+// mountSave is a change for one target.
+type mountSave struct {
+	target *Target
+	slot   string
+	put    catalog.MountPut
+	blobs  []*sending // that have to be in the target's store before
+}
+
+// send brings a blob to the stores of all targets, in the background. done, which may be nil, is called when that has ended.
+func (s *Session) send(desc ocispecs.Descriptor, open func(context.Context) (io.ReadCloser, error), targets []*Target, done func()) *sending {
+	sg := &sending{done: make(chan struct{}), desc: desc, stores: map[string]bool{}}
+	s.work.Go(func() {
+		defer close(sg.done)
+		if done != nil {
+			defer done()
+		}
+		for _, t := range targets {
+			if s.isStored(sg, t.Own.Store.Name()) || s.isDown(t.Own.Store) {
+				continue
+			}
+			if s.put(t, remote.Upload{Desc: desc, Open: open, New: true}) == nil {
+				s.mu.Lock()
+				sg.stores[t.Own.Store.Name()] = true
+				s.mu.Unlock()
+			}
+		}
+	})
+	return sg
+}
+
+// SendPack takes over a pack's file and brings it to the targets.
+func (s *Session) SendPack(p pack.Pack) error {
+	desc := ocispecs.Descriptor{MediaType: pack.MediaType, Digest: p.Digest.OCI(), Size: p.Size}
+	open := func(context.Context) (io.ReadCloser, error) { return os.Open(p.Path) }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.packs[p.Digest] = s.send(desc, open, s.cfg.Targets, func() { os.Remove(p.Path) })
+	return nil
+}
+
+// knowPacks remembers the packs of a mount that is in a store.
+func (s *Session) knowPacks(store string, row catalog.Mount) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d, desc := range packsOf(row) {
+		if s.packs[d] == nil {
+			sg := &sending{done: make(chan struct{}), desc: desc, stores: map[string]bool{store: true}}
+			close(sg.done)
+			s.packs[d] = sg
+		}
+	}
+}
+
+// PutMount writes a generation down and brings that to the targets, in the background; Save puts it into the catalogs. It gives where the
+// first target will have it.
+func (s *Session) PutMount(ctx context.Context, c MountChange) (*MountBase, error) {
+	if c.Base != nil {
+		s.knowPacks(c.Base.Store, c.Base.Row)
+	}
+	var first *MountBase
+	for _, t := range s.cfg.Targets {
+		save, err := s.mountSave(ctx, t, c)
+		if err != nil {
+			return nil, fmt.Errorf("cache mount %s: %w", c.ID, err)
+		}
+		if first == nil {
+			first = &MountBase{t.Own.Store.Name(), save.put.Mount}
+		}
+		s.mu.Lock()
+		s.mounts = slices.DeleteFunc(s.mounts, func(m *mountSave) bool { return m.target == t && m.slot == c.Slot })
+		s.mounts = append(s.mounts, save)
+		s.mu.Unlock()
+	}
+	return first, nil
+}
+
+func (s *Session) mountSave(ctx context.Context, t *Target, c MountChange) (*mountSave, error) {
+	now := time.Now().UTC().Truncate(time.Second)
+	row := catalog.Mount{
+		Key: c.Key, ID: c.ID, Platform: c.Platform, United: c.United, Saved: now, Used: now, Builds: 1,
+		Files: c.Files, Size: c.Size, Had: c.Had, Hit: c.Hit,
+	}
+	save := &mountSave{target: t, slot: c.Slot}
+	var base []catalog.Segment
+	if c.Base != nil {
+		row.Builds = c.Base.Row.Builds + 1
+		if c.Base.Store == t.Own.Store.Name() && s.present(ctx, t, c.Base.Row) {
+			base = c.Base.Row.Segments
+		}
+	}
+	for _, seg := range base {
+		d, err := key.FromOCI(seg.Blob.Digest)
+		if err != nil {
+			return nil, err
+		}
+		save.put.Base = append(save.put.Base, d)
+	}
+	segments, changed, err := writeSegments(base, c)
+	if err != nil {
+		return nil, err
+	}
+	row.Segments = segments
+	if !changed.none() {
+		if err := s.sendSegment(save, &row, changed); err != nil {
+			return nil, err
+		}
+	} else {
+		row.Saved = c.Base.Row.Saved
+	}
+	save.put.Mount = row
+	return save, nil
+}
+
+// segment is one that is to be stored, with the contents that it names.
+type segment struct {
+	bytes    []byte
+	contents map[key.Digest][]pack.Piece
+}
+
+func (s segment) none() bool { return s.bytes == nil }
+
+// writeSegments gives the segments of a new generation that are stored already, and the one that is to follow them, if any.
+func writeSegments(base []catalog.Segment, c MountChange) (kept []catalog.Segment, next segment, err error) {
+	if len(base) > 0 && len(base) < maxRow {
+		diff, err := tree.Diff(c.Prev.Tree, c.Next.Tree)
+		if err != nil {
+			return nil, segment{}, err
+		}
+		if same, err := unchanged(diff, c); same || err != nil {
+			return base, segment{}, err
+		}
+		delta, err := generation.Delta(c.Prev, c.Next)
+		if err != nil {
+			return nil, segment{}, err
+		}
+		size := int64(len(delta))
+		for _, seg := range base[1:] {
+			size += seg.Blob.Size
+		}
+		if size < base[0].Blob.Size {
+			contents := map[key.Digest][]pack.Piece{}
+			err := tree.Walk(diff, func(_ string, n *tree.Node) error {
+				if n.Kind == tree.File {
+					contents[n.Content] = c.Next.Pieces[n.Content]
+				}
+				return nil
+			})
+			return base, segment{delta, contents}, err
+		}
+	}
+	full, err := generation.Full(c.Next)
+	return nil, segment{full, c.Next.Pieces}, err
+}
+
+// unchanged tells whether a generation has nothing to say that the one before it does not, but for which files were used: that waits
+// until there is more to say.
+func unchanged(diff *tree.Node, c MountChange) (bool, error) {
+	entries, err := diff.Entries()
+	if err != nil || len(entries) > 0 || diff.Self() != c.Prev.Tree.Self() || diff.MTime != c.Prev.Tree.MTime {
+		return false, err
+	}
+	old, seen := c.Prev.Ledger, c.Next.Ledger
+	if old == nil || seen == nil {
+		return old == seen, nil
+	}
+	if diff, err = tree.Diff(old, seen); err != nil {
+		return false, err
+	}
+	entries, err = diff.Entries()
+	return len(entries) == 0, err
+}
+
+// sendSegment brings a segment to a target, with the packs that it needs and the target's store does not have.
+func (s *Session) sendSegment(save *mountSave, row *catalog.Mount, seg segment) error {
+	store := save.target.Own.Store.Name()
+	desc := ocispecs.Descriptor{MediaType: generation.MediaType, Digest: key.Bytes(seg.bytes).OCI(), Size: int64(len(seg.bytes))}
+	entry := catalog.Segment{Blob: desc}
+	named := map[key.Digest]bool{}
+	for _, pieces := range seg.contents {
+		for _, p := range pieces {
+			if named[p.Pack] {
+				continue
+			}
+			named[p.Pack] = true
+			sg, err := s.packFor(save.target, p.Pack)
+			if err != nil {
+				return err
+			}
+			entry.Packs = append(entry.Packs, sg.desc)
+			if !s.isStored(sg, store) {
+				save.blobs = append(save.blobs, sg)
+			}
+		}
+	}
+	slices.SortFunc(entry.Packs, func(a, b ocispecs.Descriptor) int { return bytes.Compare([]byte(a.Digest), []byte(b.Digest)) })
+	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(seg.bytes)), nil }
+	save.blobs = append(save.blobs, s.send(desc, open, []*Target{save.target}, nil))
+	row.Segments = append(slices.Clone(row.Segments), entry)
+	return nil
+}
+
+// isStored tells whether a blob is in a store as far as is known now.
+func (s *Session) isStored(sg *sending, store string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sg.stores[store]
+}
+
+// packFor gives a pack that is in a target's store, or on its way there; one that only another store has is copied.
+func (s *Session) packFor(t *Target, d key.Digest) (*sending, error) {
+	store := t.Own.Store.Name()
+	s.mu.Lock()
+	sg := s.packs[d]
+	s.mu.Unlock()
+	if sg == nil {
+		return nil, fmt.Errorf("nobody knows where pack %s is", d)
+	}
+	select {
+	case <-sg.done:
+	default:
+		return sg, nil // a new one, which all targets get
+	}
+	if s.isStored(sg, store) {
+		return sg, nil
+	}
+	for _, src := range s.cfg.Mounts {
+		if s.isStored(sg, src.Store.Name()) {
+			open := func(ctx context.Context) (io.ReadCloser, error) { return src.Store.Open(ctx, sg.desc) }
+			return s.send(sg.desc, open, []*Target{t}, nil), nil
+		}
+	}
+	return sg, nil // it could not be stored, which mountPuts finds out
+}
+
+// present tells whether a store still has all that a row names. The catalog that was read at the beginning answers for what it names;
+// what it does not is asked for.
+func (s *Session) present(ctx context.Context, t *Target, row catalog.Mount) bool {
+	if s.spoilt(t.Own, row) {
+		return false
+	}
+	named := map[string]bool{}
+	for _, src := range append([]*Source{t.Own}, s.cfg.Mounts...) {
+		r := src.get(ctx)
+		if r == nil || src.Store.Name() != t.Own.Store.Name() {
+			continue
+		}
+		if have, ok := r.Mount(ctx, row.Key); ok {
+			for _, seg := range have.Segments {
+				named[string(seg.Blob.Digest)] = true
+				for _, p := range seg.Packs {
+					named[string(p.Digest)] = true
+				}
+			}
+		}
+	}
+	for _, seg := range row.Segments {
+		for _, desc := range append([]ocispecs.Descriptor{seg.Blob}, seg.Packs...) {
+			if named[string(desc.Digest)] {
+				continue
+			}
+			named[string(desc.Digest)] = true
+			if ok, err := t.Own.Store.Has(ctx, desc); err != nil || !ok {
+				if err == nil {
+					s.lostMount(t.Own, desc, fmt.Errorf("pack or segment %s: %w", desc.Digest, remote.ErrNotFound))
+				}
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// mountPuts collects the cache mounts that a target's catalog is to learn of: those whose blobs are all stored.
+func (s *Session) mountPuts(ctx context.Context, t *Target) []catalog.MountPut {
+	s.mu.Lock()
+	saves := slices.Clone(s.mounts)
+	s.mu.Unlock()
+	var puts []catalog.MountPut
+next:
+	for _, m := range saves {
+		if m.target != t {
+			continue
+		}
+		for _, sg := range m.blobs {
+			select {
+			case <-sg.done:
+			case <-ctx.Done():
+				return nil
+			}
+			if !s.isStored(sg, t.Own.Store.Name()) {
+				if ctx.Err() == nil && !s.isDown(t.Own.Store) {
+					s.lose(fmt.Errorf("cache mount %s is not saved: not all of it could be stored", m.put.Mount.ID))
+				}
+				continue next
+			}
+		}
+		puts = append(puts, m.put)
+	}
+	return puts
+}

@@ -1,0 +1,171 @@
+package cachemount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/docker/go-units"
+
+	"larder/internal/cache"
+	"larder/internal/flock"
+	"larder/internal/generation"
+	"larder/internal/key"
+	"larder/internal/layout"
+	"larder/internal/pack"
+	"larder/internal/tree"
+)
+
+// capture writes down what is in a directory now. Meanwhile no step, of whatever process, gets it, and none is given a second one in its place.
+func (s *Saved) capture(ctx context.Context, m *saved) error {
+	dir := m.dir
+	adding, err := s.local.lockAdding(ctx, filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	defer adding.Unlock()
+	lock, err := flock.TryDir(dir, flock.Exclusive)
+	if errors.Is(err, flock.ErrBusy) || errors.Is(err, fs.ErrNotExist) {
+		return nil // whoever leaves it last saves it; or it was pruned
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	sl := &slot{dir: dir}
+	past, err := sl.Past()
+	if err != nil {
+		return err
+	}
+	old := loadState(dir)
+	if old.base == nil {
+		s.session.LearnPieces(ctx)
+	}
+	end := s.opt.Begin("save cache mount " + m.k.Name())
+	note, err := s.write(ctx, sl, m.k, old, past.Ledger, m.secrets)
+	if ctx.Err() != nil {
+		end("stopped", nil)
+		return nil
+	}
+	end(note, err)
+	return err
+}
+
+// write packs what is new and hands the next generation to the session.
+func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tree.Node, secrets [][]byte) (note string, err error) {
+	shape, err := outline(sl.Dir())
+	if err != nil {
+		return "", err
+	}
+	kind := layout.Detect(k.ID, k.ID, shape)
+	drop := s.stale(old)
+	before := without(old.generation, drop)
+	have := func(d key.Digest) (pack.Piece, bool) {
+		p, ok := s.session.Piece(d)
+		return p, ok && !drop[p.Pack]
+	}
+	w := pack.NewWriter(pack.Options{Dir: s.opt.Temp, Have: have, Done: s.session.SendPack})
+	defer w.Abort()
+	got, err := Capture(ctx, sl.Dir(), before, old.stamps, w, CaptureOptions{
+		Exclude: func(path string, dir bool) bool {
+			return kind.Excluded(path) || !dir && kind.Secret(path) || s.opt.Exclude.Match(path)
+		},
+		Secrets: secrets,
+	})
+	if err != nil {
+		return "", err
+	}
+	if len(got.LeftOut) > 0 {
+		s.opt.Warn(fmt.Sprintf("cache mount %s: %s not saved: the value of a secret is in there", k.Name(), some(got.LeftOut)))
+	}
+	got.Next.Ledger = seen
+	kind = layout.Detect(k.ID, k.ID, got.Next.Tree)
+	next, dropped, err := generation.Trim(got.Next, kind, s.opt.Trim)
+	if err != nil {
+		return "", err
+	}
+	for _, path := range dropped {
+		if err := os.RemoveAll(filepath.Join(sl.Dir(), path)); err != nil {
+			return "", err
+		}
+	}
+	files, size, err := count(next.Tree)
+	if err != nil {
+		return "", err
+	}
+	base, err := s.session.PutMount(ctx, cache.MountChange{
+		Slot: sl.dir, Key: k.Digest(), ID: k.Name(), Platform: k.Platform, United: kind.United(),
+		Base: old.base, Prev: old.generation, Next: next, Files: files, Size: size, Had: got.Had, Hit: got.Used,
+	})
+	if err != nil {
+		return "", err
+	}
+	note = fmt.Sprintf("%d of %d files are new, %s", got.New, files, units.BytesSize(float64(got.NewBytes)))
+	if len(dropped) > 0 {
+		note += fmt.Sprintf("; %s trimmed", some(dropped))
+	}
+	return note, state{base: base, generation: next, stamps: got.Stamps}.save(sl.dir)
+}
+
+// stale lists the packs of a mount that are not to be used any more.
+func (s *Saved) stale(old state) map[key.Digest]bool {
+	if old.base == nil {
+		return nil
+	}
+	sizes := map[key.Digest]int64{}
+	for _, seg := range old.base.Row.Segments {
+		for _, p := range seg.Packs {
+			if d, err := key.FromOCI(p.Digest); err == nil {
+				sizes[d] = p.Size
+			}
+		}
+	}
+	return stale(old.generation, sizes)
+}
+
+// some names the first of a list of paths, and how many more there are.
+func some(paths []string) string {
+	if len(paths) == 1 {
+		return paths[0]
+	}
+	return fmt.Sprintf("%s and %d more", paths[0], len(paths)-1)
+}
+
+// count gives the number of a tree's files, links and the like, and the bytes of its files.
+func count(root *tree.Node) (files, size int64, err error) {
+	err = tree.Walk(root, func(_ string, n *tree.Node) error {
+		if n.Kind != tree.Dir {
+			files++
+			size += n.Size
+		}
+		return nil
+	})
+	return files, size, err
+}
+
+// outline reads the two upper levels of a directory, enough to tell whose cache it is.
+func outline(dir string) (*tree.Node, error) { return outlineDir(dir, 2) }
+
+func outlineDir(dir string, levels int) (*tree.Node, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]tree.Entry, 0, len(list))
+	for _, e := range list {
+		n := &tree.Node{Kind: tree.File}
+		if e.IsDir() {
+			n = tree.Empty()
+			if levels > 1 {
+				if n, err = outlineDir(filepath.Join(dir, e.Name()), levels-1); err != nil {
+					return nil, err
+				}
+			}
+		}
+		entries = append(entries, tree.Entry{Name: e.Name(), Node: n})
+	}
+	return tree.NewDir(tree.Meta{Mode: 0o755}, false, entries)
+}

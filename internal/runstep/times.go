@@ -1,0 +1,101 @@
+package runstep
+
+import (
+	"context"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"larder/internal/key"
+	"larder/internal/layer"
+	"larder/internal/ledger"
+	"larder/internal/tree"
+)
+
+// maxWait bounds how long a step waits for the clock to pass the times that it is shown. They are ahead of it by fractions of a second;
+// what is further ahead comes from another machine's clock.
+const maxWait = 2 * time.Second
+
+// date finds out which files the step has to be shown with other times than their layers have, and notes in its cache mounts what it is
+// shown (DESIGN section 3, Times). Steps without cache mounts have nothing to compare times with.
+func (p *prepared) date(ctx context.Context) error {
+	if len(p.caches) == 0 {
+		return nil
+	}
+	observed := map[string]*tree.Node{}
+	shows := map[string]*layer.State{}
+	for _, m := range p.step.Op.Mounts {
+		if m.MountType != pb.MountType_BIND || m.Input < 0 || m.Input >= int64(len(p.step.Inputs)) {
+			continue
+		}
+		state := p.step.Inputs[m.Input]
+		if state == nil {
+			continue
+		}
+		root, err := state.Observed(ctx)
+		if err != nil {
+			return err
+		}
+		dest := p.dest(m)
+		observed[dest], shows[dest] = root, state
+	}
+	parts, err := ledger.Parts(observed)
+	if err != nil {
+		return err
+	}
+	raw, _ := p.step.Op.MarshalVT() // fails only on values that it could not have been parsed from
+	look := ledger.Look{By: key.New("larder.look.v1").Raw(raw).Sum(), Now: time.Now()}
+	for _, c := range p.caches {
+		past, err := c.Past()
+		switch {
+		case err != nil: // who knows what was made of what
+			look.Ledgers, look.Newest = append(look.Ledgers, nil), look.Now.UnixNano()
+		case past.Newest != 0:
+			look.Ledgers, look.Newest = append(look.Ledgers, past.Ledger), max(look.Newest, past.Newest)
+		}
+	}
+	shown, err := ledger.Show(parts, look)
+	if err != nil {
+		return err
+	}
+	for _, c := range p.caches {
+		if err := c.Show(ctx, shown, look.By); err != nil {
+			return err
+		}
+	}
+	p.over = map[string]*tree.Node{}
+	for dest, state := range shows {
+		part, err := ledger.Part(shown, dest)
+		if err != nil {
+			return err
+		}
+		merged, err := state.Merged(ctx)
+		if err != nil {
+			return err
+		}
+		if p.over[dest], err = ledger.Over(part, merged); err != nil {
+			return err
+		}
+	}
+	return p.await(ctx, shown)
+}
+
+// await waits until what is shown lies in the past: what the step makes of it is to be newer.
+func (p *prepared) await(ctx context.Context, shown *tree.Node) error {
+	latest, err := ledger.Latest(shown)
+	if err != nil {
+		return err
+	}
+	wait := time.Until(time.Unix(0, latest))
+	if wait <= 0 || wait > maxWait {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
