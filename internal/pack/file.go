@@ -33,7 +33,7 @@ func (w *Writer) write(full chan<- Pack) {
 			}
 		}
 		w.release(f)
-		if p != nil && p.size >= fullPack {
+		if p != nil && p.size >= w.full {
 			w.finish(p, full)
 			p = nil
 		}

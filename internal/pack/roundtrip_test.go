@@ -16,8 +16,8 @@ func genFile(t *rapid.T) []byte {
 		rapid.IntRange(0, 3000), rapid.IntRange(0, 3000), rapid.IntRange(0, 3000),
 		rapid.IntRange(smallFile-2, smallFile+2),
 		rapid.IntRange(shareBelow-2, shareBelow+2),
-		rapid.IntRange(50_000, 900_000),
-		rapid.OneOf(rapid.IntRange(1, 200_000), rapid.IntRange(CutAbove-1, CutAbove+2), rapid.IntRange(CutAbove, 2*CutAbove)),
+		rapid.IntRange(50_000, 700_000),
+		rapid.OneOf(rapid.IntRange(1, 200_000), rapid.IntRange(1, 200_000), rapid.IntRange(CutAbove-1, CutAbove+2), rapid.IntRange(CutAbove, CutAbove+2*normalPiece)),
 	).Draw(t, "size")
 	seed := rapid.Uint64Range(0, 5).Draw(t, "seed") // few, so that some are equal, or begin alike
 	switch rapid.IntRange(0, 2).Draw(t, "kind") {
@@ -38,7 +38,9 @@ func TestRoundTrip(t *testing.T) {
 		have := map[key.Digest]Piece{}
 		for range 2 {
 			files := rapid.SliceOfN(rapid.Custom(genFile), 0, 5).Draw(rt, "files")
+			before := len(s.packs)
 			w := NewWriter(Options{Dir: t.TempDir(), Done: s.done, Have: func(d key.Digest) (Piece, bool) { p, ok := have[d]; return p, ok }})
+			w.full = rapid.SampledFrom([]int64{1, 100_000, fullPack}).Draw(rt, "pack")
 			list := make([]stored, len(files))
 			var wg sync.WaitGroup
 			workers := rapid.IntRange(1, 4).Draw(rt, "goroutines")
@@ -50,7 +52,6 @@ func TestRoundTrip(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			before := len(s.packs)
 			where, err := w.Close(t.Context())
 			if err != nil {
 				rt.Fatal(err)

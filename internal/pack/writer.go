@@ -42,6 +42,7 @@ var (
 // the same order by one goroutine, the same files give the same packs.
 type Writer struct {
 	opt     Options
+	full    int64           // bytes of a pack
 	ctx     context.Context // ends with the first error, which is its cause
 	cancel  context.CancelCauseFunc
 	read    *slots
@@ -69,6 +70,7 @@ type spot struct {
 func NewWriter(opt Options) *Writer {
 	w := &Writer{
 		opt:    opt,
+		full:   fullPack,
 		read:   newSlots(readers, CutAbove+1),
 		cut:    newSlots(cutters, maxPiece),
 		memory: semaphore.NewWeighted(inFrames),
@@ -83,8 +85,10 @@ func NewWriter(opt Options) *Writer {
 // file; exactly one, whose digest is the contents', up to CutAbove bytes. An error of r or ctx concerns this file only; any other
 // is the Writer's end.
 func (w *Writer) Add(ctx context.Context, r io.Reader) (content key.Digest, size int64, pieces []Ref, err error) {
-	if w.ctx.Err() != nil {
-		return key.Digest{}, 0, nil, context.Cause(w.ctx)
+	for _, ctx := range []context.Context{w.ctx, ctx} {
+		if ctx.Err() != nil {
+			return key.Digest{}, 0, nil, context.Cause(ctx)
+		}
 	}
 	// Most files are small: they take no turn at the large buffers.
 	small := smallBuffers.Get().(*[smallFile]byte)

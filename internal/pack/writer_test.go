@@ -44,12 +44,13 @@ func TestFullPacks(t *testing.T) {
 	w := NewWriter(Options{Dir: t.TempDir(), Done: func(p Pack) error { first <- p; return s.done(p) }})
 	defer w.Abort()
 	var list []stored
-	for i := range uint64(27) {
+	w.full = 5 << 20
+	for i := range uint64(4) {
 		list = append(list, add(t, w, noise(i, 2<<20)))
 	}
 	select {
 	case p := <-first:
-		if p.Size < fullPack || p.Size > fullPack+2*maxPiece {
+		if p.Size < w.full || p.Size > w.full+maxPiece {
 			t.Errorf("a full pack has %d bytes", p.Size)
 		}
 	case <-time.After(20 * time.Second):
@@ -114,7 +115,7 @@ func TestFileFails(t *testing.T) {
 	mine := errors.New("mine")
 	w := NewWriter(Options{Dir: t.TempDir(), Done: s.done})
 	defer w.Abort()
-	for _, n := range []int{0, 100, smallFile, 1 << 20, CutAbove + 1, CutAbove + 9_000_000} {
+	for _, n := range []int{0, 100, smallFile, 1 << 20, CutAbove + 2_000_000} {
 		_, _, _, err := w.Add(t.Context(), io.MultiReader(bytes.NewReader(noise(1, n)), iotest.ErrReader(mine)))
 		if !errors.Is(err, mine) {
 			t.Errorf("%d bytes: %v", n, err)
@@ -125,7 +126,7 @@ func TestFileFails(t *testing.T) {
 	if _, _, _, err := w.Add(ctx, zeros{}); !errors.Is(err, mine) {
 		t.Error(err)
 	}
-	whole := add(t, w, noise(1, CutAbove+9_000_000)) // the parts that were packed before are those of this one
+	whole := add(t, w, noise(1, CutAbove+2_000_000)) // the parts that were packed before are those of this one
 	where, err := w.Close(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +134,7 @@ func TestFileFails(t *testing.T) {
 	if _, err := fetch(t, s.open, pieces(t, where, []stored{whole}), 2); err != nil {
 		t.Error(err)
 	}
-	if s.size() > CutAbove+9_000_000+4*maxPiece {
+	if s.size() > CutAbove+2_000_000+1000 {
 		t.Errorf("%d bytes in packs", s.size())
 	}
 }
@@ -177,6 +178,7 @@ func TestWaits(t *testing.T) {
 	dir := t.TempDir()
 	stuck := make(chan struct{})
 	w := NewWriter(Options{Dir: dir, Done: func(p Pack) error { <-stuck; return os.Remove(p.Path) }})
+	w.full = 8 << 20
 	var read atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -199,11 +201,14 @@ func TestWaits(t *testing.T) {
 			}
 		})
 	}
+	for end := time.Now().Add(30 * time.Second); read.Load() < 3*w.full && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	for last := int64(-1); last != read.Load(); {
 		last = read.Load()
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 	}
-	if n := read.Load(); n < 3*fullPack || n > 3*fullPack+(80<<20) {
+	if n := read.Load(); n < 3*w.full || n > 3*w.full+(40<<20) {
 		t.Errorf("%d MiB were read before the Writer waited", n>>20)
 	}
 	cancel()
