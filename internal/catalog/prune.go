@@ -170,7 +170,8 @@ type Summary struct {
 	Bytes    int64 // of those blobs, compressed; catalogs may share some
 	Pages    int   // further ones
 	// Err says why the catalog does not count, or cannot be read; only Name.Tag is set then.
-	Err error
+	Err    error
+	Mounts []Mount // cache mounts, the most recently used first
 }
 
 // List describes the catalogs of all scopes of a store, sorted by scope. Those under other tags than ScopeTag's are not found; images
@@ -209,7 +210,7 @@ func summarise(ctx context.Context, store remote.Store, tag string, opt Options)
 	c := newCatalog(store, name, opt, doc)
 	all := c.all(ctx)
 	blobs := all.blobs()
-	s := Summary{Name: name, Sequence: c.Sequence(), Time: c.Time(), SignedBy: c.SignedBy(), Records: len(all.records), Blobs: len(blobs), Pages: c.Pages()}
+	s := Summary{Name: name, Sequence: c.Sequence(), Time: c.Time(), SignedBy: c.SignedBy(), Records: len(all.records), Blobs: len(blobs), Pages: c.Pages(), Mounts: all.sortedMounts()}
 	for _, d := range blobs {
 		s.Bytes += d.Size
 	}

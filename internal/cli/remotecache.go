@@ -95,9 +95,11 @@ type listed struct {
 	Written  *time.Time `json:"written,omitempty"`
 	SignedBy string     `json:"signed_by,omitempty"`
 	Problem  string     `json:"problem,omitempty"`
+	// CacheMounts are those of the scope.
+	CacheMounts []listedMount `json:"cache_mounts,omitempty"`
 }
 
-// list prints a line for each scope.
+// list prints a line for each scope, and one for each cache mount.
 func (r *remoteCache) list(ctx context.Context, asJSON bool) error {
 	store, err := r.open(ctx, r.ref)
 	if err != nil {
@@ -111,6 +113,7 @@ func (r *remoteCache) list(ctx context.Context, asJSON bool) error {
 		lines := make([]listed, len(list))
 		for i, s := range list {
 			lines[i] = listed{Scope: s.Name.Scope, Tag: s.Name.Tag, Records: s.Records, Blobs: s.Blobs, Size: s.Bytes, SignedBy: s.SignedBy}
+			lines[i].CacheMounts = listMounts(s.Mounts)
 			if lines[i].Written = &s.Time; s.Err != nil {
 				lines[i].Written, lines[i].Problem = nil, s.Err.Error()
 			}
@@ -130,7 +133,7 @@ func (r *remoteCache) list(ctx context.Context, asJSON bool) error {
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", oneLine(s.Name.Scope), s.Records, s.Blobs, size(s.Bytes), r.ago(s.Time), orDash(s.SignedBy))
 	}
-	if err := w.Flush(); err != nil {
+	if err := errors.Join(w.Flush(), r.printMounts(list)); err != nil {
 		return err
 	}
 	for _, s := range list {

@@ -63,14 +63,14 @@ func lsCommand(e *env, stores withStores) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "ls",
-		Short: "List the scopes of a remote cache",
+		Short: "List the scopes of a remote cache and their cache mounts",
 		Args:  exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.with(e, stores, cmd, func(ctx context.Context, r *remoteCache) error { return r.list(ctx, asJSON) })
 		},
 	}
 	f.register(cmd.Flags())
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON list of {scope, tag, records, blobs, size (bytes), written, signed_by, problem}")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON list of {scope, tag, records, blobs, size (bytes), written, signed_by, problem, cache_mounts: {id, platform, files, size, stored (bytes), saved, last_used, builds, hits (0 to 1), united}}")
 	return cmd
 }
 
