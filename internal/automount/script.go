@@ -9,8 +9,8 @@ import (
 
 const (
 	maxText  = 32 << 10 // bytes of shell text that are read; no nesting in it takes the parser more than a second
-	maxDepth = 8         // of sh -c in sh -c
-	maxCalls = 10_000    // commands that are looked at, those in repeated texts counted each time
+	maxDepth = 8        // of sh -c in sh -c
+	maxCalls = 10_000   // commands that are looked at, those in repeated texts counted each time
 )
 
 // script is what a RUN's command says.

@@ -70,7 +70,7 @@ func (w *walker) tool(name string, args []string) {
 
 func notOption(s string) bool { return !strings.HasPrefix(s, "-") }
 
-// home is the home directory of the one who runs a command, "" where nothing says which it is.
+// homeOf is the home directory of the one who runs a command, "" where nothing says which it is.
 func (w *walker) homeOf(c *call) string {
 	return home(c.vars, w.who, caller{sudo: c.sudo, other: c.other})
 }
@@ -117,7 +117,7 @@ func (w *walker) wish(c *call, x wish) {
 		w.skip(x.Tool, "", "it runs as another user than the step")
 		return
 	case dir == "":
-		w.skip(x.Tool, "", "nothing says where "+w.who.home()+": set HOME")
+		w.skip(x.Tool, "", w.lost(c, x.Tool))
 		return
 	case !known(dir):
 		w.skip(x.Tool, "", "where its cache is becomes known only when the command runs")
@@ -165,11 +165,18 @@ func (w *walker) writable(c *call, m *Mount) string {
 	return ""
 }
 
-func (u who) home() string {
-	if u.root {
-		return "its cache is"
+// lost says why it is not known where a tool keeps its cache, and the way out.
+func (w *walker) lost(c *call, tool string) string {
+	nobody := "nothing says where user " + w.who.name + " has its home directory: set "
+	switch {
+	case c.sudo:
+		return "sudo may change the home directory"
+	case tool == "maven":
+		return nobody + "-Dmaven.repo.local" // Java does not look at HOME
+	case tool == "gradle":
+		return nobody + "GRADLE_USER_HOME"
 	}
-	return "user " + u.name + " has its home directory"
+	return nobody + "HOME"
 }
 
 // locked is for tools whose caches two of them must not write at once.
