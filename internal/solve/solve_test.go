@@ -137,6 +137,8 @@ func TestAFailureCancelsWhatItMakesUseless(t *testing.T) {
 	if err := <-other; err != nil {
 		t.Errorf("a build that shares a step with the one that failed: %v", err)
 	}
+	w.mu.Lock() // the slow step may end just now
+	defer w.mu.Unlock()
 	if slices.Contains(w.killed, "wait other make shared") {
 		t.Error("a step that another build waits for was stopped")
 	}
