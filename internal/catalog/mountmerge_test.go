@@ -147,6 +147,11 @@ func TestMountRules(t *testing.T) {
 	alone, _ := base(false)
 	grown := merge(united, putting(x.build("m", true, begun, appends, "x")), nil, epoch)
 	compacted := merge(united, putting(x.build("m", true, begun, compacts, "x")), nil, epoch)
+	shortened := merge(united, putting(x.build("m", true, begun, shortens, "x")), nil, epoch)
+	between := newState()
+	odd := x.build("m", true, []Segment{x.segment("full", "a"), x.segment("full", "a", "b")}, appends, "y")
+	between.mounts[k] = Mount{Key: k, United: true, Segments: []Segment{x.segment("full", "a"), x.segment("delta", "x"), x.segment("full", "a", "b")}}
+	odd.Mount.Segments = odd.Mount.Segments[1:]
 	goneOf := func(content string) Change { return Change{Gone: []digest.Digest{digest.FromString(content)}} }
 	withPut := func(c Change, p MountPut) Change {
 		c.Mounts = []MountPut{p}
@@ -160,11 +165,13 @@ func TestMountRules(t *testing.T) {
 		"two deltas stand one behind the other":            {grown, putting(x.build("m", true, begun, appends, "y")), "full a; delta b; delta c; delta x; delta y"},
 		"a compaction stands where its segments stood":     {grown, putting(x.build("m", true, begun, compacts, "y")), "full a b c y; delta x"},
 		"a compaction of the first ones too":               {grown, putting(x.build("m", true, begun, shortens, "y")), "full a b; delta c; delta x; delta y"},
-		"a compaction of the last ones stands behind":      {grown, putting(x.build("m", true, begun, shortened, "y")), "full a; delta b; delta x; full a b c y"},
+		"a compaction of the last ones stands behind":      {grown, putting(x.build("m", true, begun, shortensEnd, "y")), "full a; delta b; delta x; full a b c y"},
 		"a second compaction adds":                         {compacted, putting(x.build("m", true, begun, compacts, "y")), "full a b c x; full a b c y"},
 		"a delta to what was compacted":                    {compacted, putting(x.build("m", true, begun, appends, "y")), "full a b c x; delta y"},
 		"what was only used stays":                         {grown, putting(x.build("m", true, begun, uses, "")), "full a; delta b; delta c; delta x"},
 		"what was only used and is gone comes back":        {newState(), putting(x.build("m", true, begun, uses, "")), "full a; delta b; delta c"},
+		"a compaction of what is not all there adds":       {shortened, putting(x.build("m", true, begun, compacts, "y")), "full a b; delta c; delta x; full a b c y"},
+		"what is left begins with no delta":                {between, putting(odd), "full a; delta x; full a b; delta y"},
 		"a row from another catalog adds":                  {compacted, putting(x.build("m", true, begun, moves, "y")), "full a b c x; full a; delta b; delta c; delta y"},
 		"a writer's row counts whole":                      {alone, putting(x.build("m", false, nil, appends, "y")), "full y"},
 		"the layout is another one now":                    {united, putting(x.build("m", false, nil, appends, "y")), "full y"},

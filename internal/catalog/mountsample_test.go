@@ -69,7 +69,7 @@ const (
 	shortens             // one for the first ones, and another behind all
 	moves                // the row comes from another catalog
 	uses                 // nothing
-	shortened            // one for the last ones
+	shortensEnd          // one for the last ones
 	hows
 )
 
@@ -102,7 +102,7 @@ func (x texts) build(name string, united bool, begun []Segment, how how, thing s
 		p.Mount.Segments = []Segment{x.segment("full", append(had(begun), thing)...)}
 	case how == shortens:
 		p.Mount.Segments = slices.Concat([]Segment{x.segment("full", had(begun[:half])...)}, begun[half:], []Segment{x.segment("delta", thing)})
-	case how == shortened && len(begun) > 1:
+	case how == shortensEnd && len(begun) > 1:
 		rest := slices.Clone(begun[half:])
 		rest[0] = x.segment("full", append(had(begun), thing)...)
 		p.Mount.Segments = slices.Concat(begun[:half], rest[:1])
