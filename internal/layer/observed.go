@@ -2,12 +2,20 @@ package layer
 
 import (
 	"context"
+	"errors"
 
 	"larder/internal/tree"
 )
 
-// Observed gives the part of the state's merged tree that comes from observed layers: what the topmost layer that says anything of a
-// path brought, where that layer is one. Directories that only lead there, or hold something else as well, are marked as Implied; they,
+// maxMadeFiles and maxMadeBytes bound what a RUN may have made for its files to count among those that Observed gives. What is larger
+// was installed, not generated.
+const (
+	maxMadeFiles = 5000
+	maxMadeBytes = 64 << 20
+)
+
+// Observed gives the part of the state's merged tree that comes from observed layers, and from small ones that a RUN made: what the
+// topmost layer that says anything of a path brought, where that layer is one. Directories that only lead there, or hold something else as well, are marked as Implied; they,
 // like everything, have the merged tree's metadata. Parts of the merged tree that are all observed are shared with it.
 func (s *State) Observed(ctx context.Context) (*tree.Node, error) {
 	merged, err := s.Merged(ctx)
@@ -20,7 +28,13 @@ func (s *State) Observed(ctx context.Context) (*tree.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		stack = append(stack, brought{root, !s.top.Pinned})
+		observed := !s.top.Pinned
+		if !observed && s.top.Blob == nil { // of no base image
+			if observed, err = isSmall(root); err != nil {
+				return nil, err
+			}
+		}
+		stack = append(stack, brought{root, observed})
 		if root.Opaque {
 			break
 		}
@@ -35,6 +49,23 @@ func (s *State) Observed(ctx context.Context) (*tree.Node, error) {
 	}
 	return root, err
 }
+
+func isSmall(root *tree.Node) (bool, error) {
+	files, size := 0, int64(0)
+	err := tree.Walk(root, func(_ string, n *tree.Node) error {
+		files++
+		if size += n.Size; files > maxMadeFiles || size > maxMadeBytes {
+			return errLarge
+		}
+		return nil
+	})
+	if errors.Is(err, errLarge) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+var errLarge = errors.New("a large layer")
 
 // brought is what one layer has at a path.
 type brought struct {

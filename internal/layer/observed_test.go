@@ -59,7 +59,11 @@ func observedTree(t *testing.T, pinned bool, paths ...string) *Layer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(id, pinned, root, nil)
+	l := New(id, pinned, root, nil)
+	if pinned {
+		l.Blob = &Blob{} // a base image's
+	}
+	return l
 }
 
 func TestObserved(t *testing.T) {
@@ -157,4 +161,33 @@ func TestObservedBringers(t *testing.T) {
 			rt.Fatalf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// TestObservedMade finds what a RUN generated, and leaves out what it installed.
+func TestObservedMade(t *testing.T) {
+	base := observedTree(t, true, "usr/bin/tool=x")
+	small := observedTree(t, true, "src/gen.c=1")
+	small.Blob = nil
+	var names []string
+	for i := range maxMadeFiles {
+		names = append(names, fmt.Sprintf("opt/f%d=x", i))
+	}
+	large := observedTree(t, true, names...)
+	large.Blob = nil
+	root, err := Stack(base, small, large).Observed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := tree.Walk(root, func(path string, n *tree.Node) error {
+		if n.Kind == tree.File {
+			got = append(got, path)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, []string{"src/gen.c"}) {
+		t.Errorf("got %q", got)
+	}
 }
