@@ -12,8 +12,9 @@ import (
 
 // declared is a cache mount that a RUN of a target declares.
 type declared struct {
-	mount *pb.Mount      // its Dest is absolute
-	input *pb.Definition // what it is filled with at first; nil for nothing
+	mount    *pb.Mount      // its Dest is absolute
+	input    *pb.Definition // what it is filled with at first; nil for nothing
+	platform *pb.Platform   // what the RUN runs on
 }
 
 // declaredCaches lists the cache mounts that the RUN instructions of a target declare: those that its root file system comes
@@ -108,7 +109,7 @@ func (l *lineage) exec(op *pb.Op, run *pb.ExecOp, index int64) (from []int) {
 			continue
 		}
 		l.seen[dest] = true
-		d := declared{mount: m.CloneVT()}
+		d := declared{mount: m.CloneVT(), platform: op.Platform}
 		d.mount.Dest = dest
 		if m.Input >= 0 && int(m.Input) < len(op.Inputs) {
 			d.input = output(l.def, op.Inputs[m.Input])

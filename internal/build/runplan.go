@@ -17,6 +17,7 @@ import (
 	"larder/internal/fault"
 	"larder/internal/layer"
 	"larder/internal/runstep"
+	"larder/internal/solve"
 )
 
 // Mount is a mount that a command is given. Its fields are those of --mount.
@@ -40,9 +41,10 @@ type plan struct {
 	cmd *Command
 	dir string // working directory
 
-	inputs []*layer.State
-	mounts []placed
-	env    []*pb.SecretEnv
+	platform string
+	inputs   []*layer.State
+	mounts   []placed
+	env      []*pb.SecretEnv
 }
 
 // placed is a mount in the form of a step: an op's, or a bind.
@@ -88,7 +90,10 @@ func (p *plan) command(ctx context.Context, state *layer.State, image *ocispecs.
 			op.Mounts = append(op.Mounts, m.mount)
 		}
 	}
-	run.Step = runstep.Step{Op: op, Inputs: p.inputs, Stdout: c.Stdout, Stderr: c.Stderr, Secrets: p.b.secrets.value}
+	run.Step = runstep.Step{
+		Op: op, Inputs: p.inputs, Platform: p.platform, Caches: p.b.mounts.store, Secrets: p.b.secrets.value,
+		Stdout: c.Stdout, Stderr: c.Stderr,
+	}
 	return run, nil
 }
 
@@ -140,8 +145,11 @@ func (p *plan) caches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	of := p.b.front.Outputs[0].Platform
+	p.platform = solve.PlatformName(&pb.Platform{OS: of.OS, Architecture: of.Architecture, Variant: of.Variant})
 	for _, d := range found {
 		m := d.mount
+		p.platform = solve.PlatformName(d.platform) // one for all: stages upon each other have the same
 		m.Output = int64(pb.SkipOutput)
 		if m.Input, err = p.input(ctx, d.input); err != nil {
 			return err
