@@ -86,8 +86,6 @@ func (w *walker) simple(args []string, input string) {
 		for _, n := range args[1:] {
 			w.vars.set(n, hole)
 		}
-	case name == "export":
-		w.exported(args[1:])
 	case name == "su":
 		w.su(args)
 	case name == "find":
@@ -113,15 +111,6 @@ func (w *walker) shell(args []string, input string) {
 	in := *w
 	in.vars = w.vars.clone()
 	in.run(text)
-}
-
-// exported is export where it stands as a word behind another command.
-func (w *walker) exported(args []string) {
-	for _, a := range args {
-		if name, value, ok := strings.Cut(a, "="); ok {
-			w.vars.set(name, value)
-		}
-	}
 }
 
 // su runs a text as somebody else.
