@@ -72,7 +72,7 @@ var corpus = []struct {
 	{"golang", "go vet ./... && go test -race -timeout 5m ./...", goBoth},
 	{"", "/usr/local/go/bin/go build ./...", "go /root/.cache/go-build, go /root/go/pkg/mod"},
 	{"golang", "GOMODCACHE=/cache/mod GOCACHE=/cache/build go build ./...", "go /cache/build, go /cache/mod"},
-	{"golang", "export GOPATH=/work; go get ./... ; go generate ./...", "go /root/.cache/go-build, go /work/pkg/mod"},
+	{"golang", "export GOPATH=/gopath; go get ./... ; go generate ./...", "go /root/.cache/go-build, go /gopath/pkg/mod"},
 	// python
 	{"", "pip install -r requirements.txt", pip},
 	{"", "python -m pip install --upgrade pip setuptools wheel && pip install .", pip},
