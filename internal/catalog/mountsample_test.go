@@ -16,27 +16,21 @@ import (
 	"larder/internal/remote"
 )
 
-// A segment of these tests is a text: "full a b" says that a mount holds a and b, "delta c" that c came to that. Each of those lies in a
-// pack of its own.
-
-func segmentOf(kind string, things ...string) Segment {
-	things = slices.Compact(slices.Sorted(slices.Values(things)))
-	s := Segment{Blob: descOf(strings.Join(append([]string{kind}, things...), " "), "segment")}
-	for _, thing := range things {
-		s.Packs = append(s.Packs, descOf("pack "+thing, "pack"))
-	}
-	return s
-}
-
-// texts are the contents of all blobs that segmentOf made, by digest; a test that makes segments says them here.
+// texts are the contents of the segments and packs that a test made, by digest. A segment is a text: "full a b" says that a mount holds a
+// and b, "delta c" that c came to that. Each of those lies in a pack of its own.
 type texts map[digest.Digest]string
 
+// segment makes a segment.
 func (x texts) segment(kind string, things ...string) Segment {
-	s := segmentOf(kind, things...)
 	things = slices.Compact(slices.Sorted(slices.Values(things)))
-	x[s.Blob.Digest] = strings.Join(append([]string{kind}, things...), " ")
+	blob := func(text string) ocispecs.Descriptor {
+		d := descOf(text, "application/octet-stream")
+		x[d.Digest] = text
+		return d
+	}
+	s := Segment{Blob: blob(strings.Join(append([]string{kind}, things...), " "))}
 	for _, thing := range things {
-		x[descOf("pack "+thing, "").Digest] = "pack " + thing
+		s.Packs = append(s.Packs, blob("pack "+thing))
 	}
 	return s
 }
@@ -64,12 +58,12 @@ func (x texts) holds(row []Segment) (map[string]bool, error) {
 type how int
 
 const (
-	appends   how = iota // a segment behind those that there were
-	compacts             // one segment for all
-	shortens             // one for the first ones, and another behind all
-	moves                // the row comes from another catalog
-	uses                 // nothing
-	shortensEnd          // one for the last ones
+	appends     how = iota // a segment behind those that there were
+	compacts               // one segment for all
+	shortens               // one for the first ones, and another behind all
+	moves                  // the row comes from another catalog
+	uses                   // nothing
+	shortensEnd            // one for the last ones
 	hows
 )
 
@@ -137,7 +131,7 @@ func bigMount(name string, n, packs int, used time.Time) Mount {
 	for i := range n {
 		s := Segment{Blob: descOf(fmt.Sprint("segment ", name, i), "application/vnd.larder.mount.v1+zstd")}
 		for j := range packs {
-			s.Packs = append(s.Packs, ocispecs.Descriptor(descOf(fmt.Sprint("pack ", name, i, j), "application/vnd.larder.pack.v1+zstd")))
+			s.Packs = append(s.Packs, descOf(fmt.Sprint("pack ", name, i, j), "application/vnd.larder.pack.v1+zstd"))
 		}
 		m.Segments = append(m.Segments, s)
 	}

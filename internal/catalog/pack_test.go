@@ -174,7 +174,7 @@ func TestLayKeepsEverything(t *testing.T) {
 		var pages []oldPage
 		now := epoch
 		for i := range rapid.IntRange(1, 6).Draw(t, "builds") {
-			now = now.Add(time.Minute)
+			now = now.Add(rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "passes"))
 			c := steps(fmt.Sprint(i), "x", rapid.IntRange(0, 10).Draw(t, "steps"))
 			for j, p := range c.Put {
 				p.Record.Data = noise(100*i+j, rapid.SampledFrom([]int{0, 0, 0, 500, 5000}).Draw(t, "data"))
