@@ -5,7 +5,11 @@ import (
 )
 
 // walk is tree.Walk without making a string of each path. It is fn's only while it runs.
-func walk(path []byte, n *tree.Node, fn func(path []byte, n *tree.Node) error) error {
+func walk(root *tree.Node, fn func(path []byte, n *tree.Node) error) error {
+	return walkAt(make([]byte, 0, maxPath), root, fn)
+}
+
+func walkAt(path []byte, n *tree.Node, fn func(path []byte, n *tree.Node) error) error {
 	if err := fn(path, n); err != nil {
 		return err
 	}
@@ -17,7 +21,7 @@ func walk(path []byte, n *tree.Node, fn func(path []byte, n *tree.Node) error) e
 		path = append(path, '/')
 	}
 	for _, e := range list {
-		if err := walk(append(path, e.Name...), e.Node, fn); err != nil {
+		if err := walkAt(append(path, e.Name...), e.Node, fn); err != nil {
 			return err
 		}
 	}
@@ -27,7 +31,7 @@ func walk(path []byte, n *tree.Node, fn func(path []byte, n *tree.Node) error) e
 // pair walks two trees side by side, either of which may be nil. It calls fn for everything that is no directory in one of them,
 // in the order in which Walk finds it: with nil for the tree that does not have it there. The path is fn's only while it runs.
 func pair(a, b *tree.Node, fn func(path []byte, a, b *tree.Node) error) error {
-	return pairAt(nil, a, b, fn)
+	return pairAt(make([]byte, 0, maxPath), a, b, fn)
 }
 
 func pairAt(path []byte, a, b *tree.Node, fn func(path []byte, a, b *tree.Node) error) error {

@@ -78,7 +78,7 @@ func addTree(h *key.Hasher, root *tree.Node) error {
 		return err
 	}
 	var times []byte
-	err = walk(nil, root, func(_ []byte, n *tree.Node) error {
+	err = walk(root, func(_ []byte, n *tree.Node) error {
 		times = binary.LittleEndian.AppendUint64(times, uint64(n.MTime))
 		return nil
 	})
@@ -92,7 +92,7 @@ func check(root *tree.Node, layer bool) (count int, err error) {
 	if root.Kind != tree.Dir {
 		return 0, fmt.Errorf("the root is a %s", root.Kind)
 	}
-	err = walk(nil, root, func(path []byte, n *tree.Node) error {
+	err = walk(root, func(path []byte, n *tree.Node) error {
 		if count++; count > maxNodes {
 			return fmt.Errorf("more than %d files", maxNodes)
 		}

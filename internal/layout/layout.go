@@ -66,7 +66,7 @@ func (l Layout) part(name string) (t *tool, base, rest string) {
 }
 
 // Unit names what path goes or stays with when a mount is trimmed: the same name for paths that are of no use without each other. Mostly that is the
-// path itself. It is the path of a directory, or something that is no path.
+// path itself. It is the path of a directory, or something that is no path, or "." for all there is.
 func (l Layout) Unit(name string) string {
 	t, base, rest := l.part(name)
 	if t != nil {
@@ -74,7 +74,18 @@ func (l Layout) Unit(name string) string {
 			return path.Join(base, u)
 		}
 	}
-	return wholeAnywhere(name)
+	if whole(l.target) != "" {
+		return "."
+	}
+	if u := whole(name); u != "" {
+		return u
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} { // sqlite's
+		if s, ok := strings.CutSuffix(name, suffix); ok {
+			return s
+		}
+	}
+	return name
 }
 
 // Keep tells whether a file is never trimmed: too small to matter and better there, or part of something that only its tool can trim.
@@ -95,23 +106,18 @@ func (l Layout) Excluded(name string) bool {
 	return l.tool != nil && matchAny(l.tool.excluded, name)
 }
 
-// wholeAnywhere is Unit where nothing else is known: some directories are not to be torn wherever they are.
-func wholeAnywhere(name string) string {
+// whole finds a directory that a path is, or is in, that is not to be torn wherever it is; "" for none.
+func whole(name string) string {
 	parts := strings.Split(name, "/")
 	for i, p := range parts {
 		switch {
-		case p == "node_modules", p == "site-packages", p == "dist-packages", strings.HasSuffix(p, ".git") && i < len(parts)-1, isModule(p):
+		case p == "node_modules", p == "site-packages", p == "dist-packages", strings.HasSuffix(p, ".git"), isModule(p):
 			return strings.Join(parts[:i+1], "/")
 		case p == "objects" && i+2 < len(parts) && (parts[i+1] == "pack" || parts[i+1] == "info" || len(parts[i+1]) == 2):
 			return strings.Join(parts[:i+1], "/") // a bare git repository's
 		}
 	}
-	for _, suffix := range []string{"-wal", "-shm", "-journal"} { // sqlite's
-		if s, ok := strings.CutSuffix(name, suffix); ok {
-			return s
-		}
-	}
-	return name
+	return ""
 }
 
 // isModule tells whether a name is that of a directory in go's module cache.

@@ -52,6 +52,7 @@ func TestUnit(t *testing.T) {
 		{"/mirrors", nil, "foo.git/HEAD", "foo.git"},
 		{"/mirrors", nil, "foo/objects/pack/pack-1.idx", "foo/objects"},
 		{"/state", nil, "index.db-wal", "index.db"},
+		{"/app/node_modules", nil, "lodash/index.js", "."},
 		{"/app/target", nil, "debug/deps/libx.rlib", "debug/deps/libx.rlib"},
 	} {
 		l := Detect(c.target, c.target, files(t, c.files...))
