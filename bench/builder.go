@@ -31,8 +31,8 @@ type Runner interface {
 
 // MountKeeper is a Builder whose cache mounts are in the remote cache.
 type MountKeeper interface {
-	// Mounts tells what the last call of Build or Run moved of them.
-	Mounts() mountTraffic
+	// MountTimes tells how long the last call of Build or Run was busy with them.
+	MountTimes() mountTimes
 }
 
 // job is one build.

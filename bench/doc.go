@@ -62,9 +62,9 @@
 //	requests              median of the number of requests that reached the registry
 //	packages_down_bytes   median of what package registries sent: the bytes of encrypted connections, the bodies of other answers;
 //	                      null where it was not counted
-//	cache_mounts          what the builder says of its cache mounts; null for one that leaves them on the machine
-//	  restore_s, save_s          median of the seconds in which it restored some, or saved some; others may go on meanwhile
-//	  restore_bytes, save_bytes  median of the bytes that these lines of its progress counted
+//	cache_mounts          the cache mounts' part of it; null without a remote cache, and for a builder that leaves them on the machine
+//	  restore_s, save_s          median of the seconds in which it said to restore some, or to save some; other work goes on meanwhile
+//	  restore_bytes, save_bytes  median of the bytes of packs and segments that it got from the registry and sent there
 //	measured              when the last run had ended
 //
 // The file beside it, with .machine.json, says where the newest rows were measured.

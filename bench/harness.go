@@ -102,7 +102,7 @@ func (h *harness) scenario(ctx context.Context, w workload, s scenario, delay ti
 	measured := make([][]run, len(all))
 	for n := 1; n <= runs; n++ {
 		for i, c := range all {
-			m, err := h.measure(ctx, w, s, delay, c, n)
+			m, err := h.measure(ctx, w, s, delay, c)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -164,7 +164,7 @@ func (h *harness) build(ctx context.Context, w workload, s series, c *contestant
 }
 
 // measure prepares one build and times it.
-func (h *harness) measure(ctx context.Context, w workload, s scenario, delay time.Duration, c *contestant, n int) (m run, err error) {
+func (h *harness) measure(ctx context.Context, w workload, s scenario, delay time.Duration, c *contestant) (m run, err error) {
 	switch s.state {
 	case cold:
 		err = h.newMachine(ctx, c, s.series)
@@ -195,6 +195,10 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 	if s.packages {
 		j.proxy = h.packages.url()
 	}
+	mounts, err := h.meter(c, s.series)
+	if err != nil {
+		return run{}, err
+	}
 	before := h.packages.received()
 	h.registry.ResetCounts()
 	start := time.Now()
@@ -207,7 +211,7 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 		return run{}, err
 	}
 	elapsed := time.Since(start)
-	counts := h.registry.Counts()
+	counts, log := h.registry.Counts(), h.registry.Requests()
 	m = run{
 		seconds: elapsed.Round(time.Millisecond).Seconds(),
 		peak:    c.b.PeakRSS(),
@@ -218,8 +222,8 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 	if s.packages {
 		m.packages = new(h.packages.received() - before)
 	}
-	if t, ok := c.b.(MountKeeper); ok {
-		m.mounts = new(t.Mounts())
+	if m.mounts, err = mounts.traffic(log); err != nil {
+		return run{}, err
 	}
 	if s.state == cold && s.series != alone {
 		return m, h.fill(c, s.series)

@@ -16,7 +16,7 @@ type larder struct {
 	root    string
 	arg     string
 	peak    int64
-	mounts  mountTraffic
+	mounts  mountTimes
 }
 
 func newLarder(e env) (*larder, error) {
@@ -60,15 +60,14 @@ func (l *larder) flags(j job) []string {
 
 func (l *larder) do(ctx context.Context, args []string) error {
 	out, err := runWatched(exec.CommandContext(ctx, l.program, args...), &l.peak)
-	said := readEvents(out)
-	l.mounts = said.mounts
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, lastBytes(said.text, 6000))
+	var text []byte
+	if l.mounts, text = readEvents(out); err != nil {
+		return fmt.Errorf("%w\n%s", err, lastBytes(text, 6000))
 	}
 	return nil
 }
 
-func (l *larder) Mounts() mountTraffic { return l.mounts }
+func (l *larder) MountTimes() mountTimes { return l.mounts }
 
 // CacheRepository is the image's own.
 func (l *larder) CacheRepository(repository string) string { return repository }

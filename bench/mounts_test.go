@@ -37,9 +37,7 @@ func (f *fakeRunner) Run(ctx context.Context, j job, target string, command []st
 	return f.Build(ctx, j)
 }
 
-func (f *fakeRunner) Mounts() mountTraffic {
-	return mountTraffic{restored: moved{seconds: 0.25, bytes: 1000}, saved: moved{seconds: 0.5, bytes: 10}}
-}
+func (f *fakeRunner) MountTimes() mountTimes { return mountTimes{restore: 0.25, save: 0.5} }
 
 // newMountStage is a stage whose workload has cache mounts, on two base images, and whose builder a can run commands.
 func newMountStage(t *testing.T) *stage {
@@ -103,7 +101,7 @@ func TestRunsAreOfThoseWhoCan(t *testing.T) {
 		if len(rows) != 1 || rows[0].Builder != "a" || len(rows[0].Seconds) != 2 {
 			t.Fatalf("%s: rows: %+v", name, rows)
 		}
-		if m := rows[0].Mounts; m == nil || *m != (mountRow{0.25, 1000, 0.5, 10}) {
+		if m := rows[0].Mounts; m == nil || *m != (mountRow{RestoreS: 0.25, SaveS: 0.5}) {
 			t.Errorf("%s: cache mounts: %+v", name, m)
 		}
 		if !slices.Contains(s.events, "a runs build: check it") || slices.ContainsFunc(s.events, func(e string) bool { return e[0] == 'b' }) {

@@ -83,12 +83,18 @@ func newRow(workload, scenario string, delay time.Duration, builder string, runs
 	return r
 }
 
+// mountTraffic is how long a build was busy with cache mounts, and the bytes of their contents that it got and sent.
+type mountTraffic struct {
+	mountTimes
+	down, up int64
+}
+
 func newMountRow(runs []mountTraffic) *mountRow {
 	var restore, save []float64
 	var restored, saved []int64
 	for _, m := range runs {
-		restore, restored = append(restore, m.restored.seconds), append(restored, m.restored.bytes)
-		save, saved = append(save, m.saved.seconds), append(saved, m.saved.bytes)
+		restore, restored = append(restore, m.restore), append(restored, m.down)
+		save, saved = append(save, m.save), append(saved, m.up)
 	}
 	return &mountRow{RestoreS: thousandth(median(restore)), RestoreBytes: median(restored), SaveS: thousandth(median(save)), SaveBytes: median(saved)}
 }

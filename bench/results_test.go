@@ -93,7 +93,7 @@ func TestWarmRatios(t *testing.T) {
 		newRow("go", "oneline", 0, "buildkit", []run{{seconds: 4}}),
 		newRow("go", "oneline", 0, "larder", []run{{seconds: 1}}),
 		newRow("go", "fresh-oneline", 0, "larder", []run{{
-			seconds: 6, mounts: &mountTraffic{restored: moved{1.5, 250_000}, saved: moved{0.25, 4_000}},
+			seconds: 6, mounts: &mountTraffic{mountTimes{1.5, 0.25}, 250_000, 4_000},
 		}}),
 		newRow("go", "fresh-oneline", 25*time.Millisecond, "larder", []run{{seconds: 7}}),
 		newRow("go", "fresh-oneline", 0, "buildkit", []run{{seconds: 60}}),
