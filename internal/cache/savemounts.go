@@ -33,6 +33,8 @@ type MountChange struct {
 	// where it began empty.
 	Base       *MountBase
 	Prev, Next *generation.Generation
+	// Anew writes Next down as a whole, so that packs which it does not need any more are named no longer.
+	Anew bool
 	// Files and Size are what Next has, Had what the directory was restored with, Hit how much of that was used.
 	Files, Size, Had, Hit int64
 }
@@ -111,6 +113,7 @@ func (s *Session) PutMount(ctx context.Context, c MountChange) (*MountBase, erro
 		}
 		if first == nil {
 			first = &MountBase{t.Own.Store.Name(), save.put.Mount}
+			s.knowPieces(first.Store, c.Next)
 		}
 		s.mu.Lock()
 		s.mounts = slices.DeleteFunc(s.mounts, func(m *mountSave) bool { return m.target == t && m.slot == c.Slot })
@@ -146,7 +149,7 @@ func (s *Session) mountSave(ctx context.Context, t *Target, c MountChange) (*mou
 		return nil, err
 	}
 	row.Segments = segments
-	if !changed.none() {
+	if changed != nil {
 		if err := s.sendSegment(save, &row, changed); err != nil {
 			return nil, err
 		}
@@ -157,89 +160,71 @@ func (s *Session) mountSave(ctx context.Context, t *Target, c MountChange) (*mou
 	return save, nil
 }
 
-// segment is one that is to be stored, with the contents that it names.
-type segment struct {
-	bytes    []byte
-	contents map[key.Digest][]pack.Piece
-}
-
-func (s segment) none() bool { return s.bytes == nil }
-
-// writeSegments gives the segments of a new generation that are stored already, and the one that is to follow them, if any.
-func writeSegments(base []catalog.Segment, c MountChange) (kept []catalog.Segment, next segment, err error) {
-	if len(base) > 0 && len(base) < maxRow {
-		diff, err := tree.Diff(c.Prev.Tree, c.Next.Tree)
-		if err != nil {
-			return nil, segment{}, err
-		}
-		if same, err := unchanged(diff, c); same || err != nil {
-			return base, segment{}, err
+// writeSegments gives the segments of a new generation that are stored already, and the one that is to follow them; nil for none.
+func writeSegments(base []catalog.Segment, c MountChange) (kept []catalog.Segment, next []byte, err error) {
+	if len(base) > 0 && len(base) < maxRow && !c.Anew {
+		if same, err := unchanged(c); same || err != nil {
+			return base, nil, err
 		}
 		delta, err := generation.Delta(c.Prev, c.Next)
 		if err != nil {
-			return nil, segment{}, err
+			return nil, nil, err
 		}
 		size := int64(len(delta))
 		for _, seg := range base[1:] {
 			size += seg.Blob.Size
 		}
 		if size < base[0].Blob.Size {
-			contents := map[key.Digest][]pack.Piece{}
-			err := tree.Walk(diff, func(_ string, n *tree.Node) error {
-				if n.Kind == tree.File {
-					contents[n.Content] = c.Next.Pieces[n.Content]
-				}
-				return nil
-			})
-			return base, segment{delta, contents}, err
+			return base, delta, err
 		}
 	}
 	full, err := generation.Full(c.Next)
-	return nil, segment{full, c.Next.Pieces}, err
+	return nil, full, err
 }
 
 // unchanged tells whether a generation has nothing to say that the one before it does not, but for which files were used: that waits
 // until there is more to say.
-func unchanged(diff *tree.Node, c MountChange) (bool, error) {
+func unchanged(c MountChange) (bool, error) {
+	same, err := equal(c.Prev.Tree, c.Next.Tree)
+	if !same || err != nil {
+		return false, err
+	}
+	if c.Prev.Ledger == nil || c.Next.Ledger == nil {
+		return c.Prev.Ledger == c.Next.Ledger, nil
+	}
+	return equal(c.Prev.Ledger, c.Next.Ledger)
+}
+
+// equal tells whether two trees are the same, times included.
+func equal(a, b *tree.Node) (bool, error) {
+	diff, err := tree.Diff(a, b)
+	if err != nil {
+		return false, err
+	}
 	entries, err := diff.Entries()
-	if err != nil || len(entries) > 0 || diff.Self() != c.Prev.Tree.Self() || diff.MTime != c.Prev.Tree.MTime {
-		return false, err
-	}
-	old, seen := c.Prev.Ledger, c.Next.Ledger
-	if old == nil || seen == nil {
-		return old == seen, nil
-	}
-	if diff, err = tree.Diff(old, seen); err != nil {
-		return false, err
-	}
-	entries, err = diff.Entries()
-	return len(entries) == 0, err
+	return len(entries) == 0 && a.Self() == b.Self() && a.MTime == b.MTime, err
 }
 
 // sendSegment brings a segment to a target, with the packs that it needs and the target's store does not have.
-func (s *Session) sendSegment(save *mountSave, row *catalog.Mount, seg segment) error {
+func (s *Session) sendSegment(save *mountSave, row *catalog.Mount, seg []byte) error {
 	store := save.target.Own.Store.Name()
-	desc := ocispecs.Descriptor{MediaType: generation.MediaType, Digest: key.Bytes(seg.bytes).OCI(), Size: int64(len(seg.bytes))}
+	desc := ocispecs.Descriptor{MediaType: generation.MediaType, Digest: key.Bytes(seg).OCI(), Size: int64(len(seg))}
 	entry := catalog.Segment{Blob: desc}
-	named := map[key.Digest]bool{}
-	for _, pieces := range seg.contents {
-		for _, p := range pieces {
-			if named[p.Pack] {
-				continue
-			}
-			named[p.Pack] = true
-			sg, err := s.packFor(save.target, p.Pack)
-			if err != nil {
-				return err
-			}
-			entry.Packs = append(entry.Packs, sg.desc)
-			if !s.isStored(sg, store) {
-				save.blobs = append(save.blobs, sg)
-			}
+	packs, err := generation.SegmentPacks(seg)
+	if err != nil {
+		return err
+	}
+	for _, p := range packs {
+		sg, err := s.packFor(save.target, p)
+		if err != nil {
+			return err
+		}
+		entry.Packs = append(entry.Packs, sg.desc)
+		if !s.isStored(sg, store) {
+			save.blobs = append(save.blobs, sg)
 		}
 	}
-	slices.SortFunc(entry.Packs, func(a, b ocispecs.Descriptor) int { return bytes.Compare([]byte(a.Digest), []byte(b.Digest)) })
-	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(seg.bytes)), nil }
+	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(seg)), nil }
 	save.blobs = append(save.blobs, s.send(desc, open, []*Target{save.target}, nil))
 	row.Segments = append(slices.Clone(row.Segments), entry)
 	return nil

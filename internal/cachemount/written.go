@@ -98,7 +98,7 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 	}
 	base, err := s.session.PutMount(ctx, cache.MountChange{
 		Slot: sl.dir, Key: k.Digest(), ID: k.Name(), Platform: k.Platform, United: kind.United(),
-		Base: old.base, Prev: old.generation, Next: next, Files: files, Size: size, Had: got.Had, Hit: got.Used,
+		Base: old.base, Prev: old.generation, Next: next, Anew: len(drop) > 0, Files: files, Size: size, Had: got.Had, Hit: got.Used,
 	})
 	if err != nil {
 		return "", err
