@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make demo: builds the project in demo/notes with larder, edits a line, builds again, and once more on an empty machine that has only
-# the registry, and lets skopeo read the image. It works on a copy, with a local root and a registry of its own, and leaves nothing behind.
+# make demo: builds the project in demo/notes with larder, edits a line, builds again, twice more on empty machines that have only
+# the registry, runs the tests, and lets skopeo read the image. It works on a copy, with a local root and a registry of its own, and leaves nothing behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,6 +55,12 @@ sed -i 's/Hello from the first build/Hello from the second build/' "$work/notes/
 build 'One line of main.go changed: only the steps that see it run, with warm caches' "${remote[@]}"
 rm -rf "$work/root"
 build 'The same on an empty machine, which has only the registry: no step runs, no layer is fetched' "${remote[@]}"
+sed -i 's/Hello from the second build/Hello from an empty machine/' "$work/notes/main.go"
+rm -rf "$work/root"
+build 'One line changed on an empty machine: cache mounts come from the registry, only what changed is compiled' "${remote[@]}"
+
+say 'larder run: the tests, in the build stage, with its cache mounts'
+bin/larder run --root "$work/root" --build-arg "REGISTRY=$registry" --cache "${image%:*}" --target build "$work/notes" -- go test ./...
 
 say "Read back with skopeo: $image"
 skopeo inspect --tls-verify=false --format '{{.Digest}}  {{len .Layers}} layers  {{.Os}}/{{.Architecture}}' "docker://$image"
@@ -65,7 +71,7 @@ for blob in "$work"/pulled/blobs/sha256/*; do
 done
 hello=$("$work/rootfs/notes" -hello)
 echo "the program in it says: $hello"
-[ "$hello" = 'Hello from the second build.' ] || { echo 'demo: that is not the edited program' >&2; exit 1; }
+[ "$hello" = 'Hello from an empty machine.' ] || { echo 'demo: that is not the edited program' >&2; exit 1; }
 
 say 'Times'
 printf '%s' "$report"
