@@ -16,6 +16,7 @@ import (
 func mount(n int) (files [][]byte, size int64) {
 	for i := uint64(0); size < int64(n); i++ {
 		l := []int{300, 2_000, 9_000, 30_000, 90_000, 700, 400_000, 4_000, 15_000, 1_200, 2_600_000, 20_000}[i%12]
+		l = min(l, n/4)
 		files, size = append(files, text(i, l+int(i%97))), size+int64(l)
 	}
 	return files, size

@@ -61,16 +61,17 @@ func cut(head []byte, r io.Reader, buf []byte, yield func([]byte) error) error {
 	}
 }
 
-// slots are buffers that are made when they are first needed, so many at most.
+// slots are buffers that are made when there is none to be had, so many at most.
 type slots struct {
-	free chan []byte // nil for one that is not made yet
+	idle chan []byte
+	more chan struct{} // one for each that may yet be made
 	size int
 }
 
 func newSlots(n, size int) *slots {
-	s := &slots{make(chan []byte, n), size}
+	s := &slots{make(chan []byte, n), make(chan struct{}, n), size}
 	for range n {
-		s.free <- nil
+		s.more <- struct{}{}
 	}
 	return s
 }
@@ -78,11 +79,15 @@ func newSlots(n, size int) *slots {
 // take waits for a buffer, or for the end of either context.
 func (s *slots) take(ctx, other context.Context) ([]byte, error) {
 	select {
-	case b := <-s.free:
-		if b == nil {
-			b = make([]byte, s.size)
-		}
+	case b := <-s.idle:
 		return b, nil
+	default:
+	}
+	select {
+	case b := <-s.idle:
+		return b, nil
+	case <-s.more:
+		return make([]byte, s.size), nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-other.Done():
@@ -90,4 +95,4 @@ func (s *slots) take(ctx, other context.Context) ([]byte, error) {
 	}
 }
 
-func (s *slots) give(b []byte) { s.free <- b }
+func (s *slots) give(b []byte) { s.idle <- b }
