@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"larder/internal/build"
 	"larder/internal/export"
@@ -49,13 +50,12 @@ func buildCommand(e *env) *cobra.Command {
 			return runBuild(cmd.Context(), e, cmd, f, args[0])
 		},
 	}
-	f.register(cmd)
+	cmd.Flags().SortFlags = false
+	f.register(cmd.Flags())
 	return cmd
 }
 
-func (f *buildFlags) register(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.SortFlags = false
+func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.file, "file", "f", "", "Name of the Dockerfile (default PATH/Dockerfile); - reads it from standard input")
 	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "Name of the image, [registry/]repository[:tag]")
 	fl.StringVar(&f.target, "target", "", "Stage to build")
@@ -122,7 +122,7 @@ func (e *env) projectSettings(cmd *cobra.Command, dir string) error {
 			return err
 		}
 	}
-	if err := e.settings.check(func(name string) bool { return cmd.Flags().Lookup(name) != nil }); err != nil {
+	if err := e.settings.check(func(name string) bool { return knownFlag(cmd.Root(), name) }); err != nil {
 		return err
 	}
 	return e.settings.fill(cmd.Flags(), lookupEnv)
@@ -147,25 +147,9 @@ func contextDir(arg string) (string, error) {
 }
 
 func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, arg string) error {
-	if err := refuseUnready(cmd); err != nil {
-		return err
-	}
-	if err := f.remote.check(cmd.Flags()); err != nil {
-		return err
-	}
-	dir, err := contextDir(arg)
+	req, err := f.checked(e, cmd, arg)
 	if err != nil {
 		return err
-	}
-	req, err := f.request(dir, e.in, e.out)
-	if err != nil {
-		return err
-	}
-	if err := req.Check(); err != nil {
-		return err
-	}
-	if !slices.Contains(progress.Modes, f.progress) {
-		return usage("--progress=%s: %s are known", f.progress, strings.Join(progress.Modes, ", "))
 	}
 	for _, path := range []string{f.iidFile, f.metadataFile} {
 		// What an earlier build wrote must not be taken for this one's.
@@ -173,12 +157,7 @@ func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, ar
 			return fault.New(fault.Usage, err)
 		}
 	}
-	root, _ := cmd.Flags().GetString("root")
-	engine, err := build.Open(ctx, build.Config{
-		Root: root, Checkout: dir, Runtime: f.runtime, HostCA: f.hostCA, Parallel: f.parallel,
-		Insecure: req.Insecure, HostNetwork: req.HostNetwork,
-		Registries: e.settings.registries, InsecureRegistries: f.insecureRegistries, Version: Version(), Warnings: e.err,
-	})
+	engine, err := f.engine(ctx, e, cmd, req)
 	if err != nil {
 		return err
 	}
@@ -188,6 +167,42 @@ func runBuild(ctx context.Context, e *env, cmd *cobra.Command, f *buildFlags, ar
 		return err
 	}
 	return f.finish(e, res)
+}
+
+// checked makes a request of the flags, and finds what is wrong with it as far as that can be told before anything is opened or
+// written.
+func (f *buildFlags) checked(e *env, cmd *cobra.Command, arg string) (*build.Request, error) {
+	if err := refuseUnready(cmd); err != nil {
+		return nil, err
+	}
+	if err := f.remote.check(cmd.Flags()); err != nil {
+		return nil, err
+	}
+	dir, err := contextDir(arg)
+	if err != nil {
+		return nil, err
+	}
+	req, err := f.request(dir, e.in, e.out)
+	if err != nil {
+		return nil, err
+	}
+	if err := req.Check(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(progress.Modes, f.progress) {
+		return nil, usage("--progress=%s: %s are known", f.progress, strings.Join(progress.Modes, ", "))
+	}
+	return req, nil
+}
+
+// engine opens the local root for a request.
+func (f *buildFlags) engine(ctx context.Context, e *env, cmd *cobra.Command, req *build.Request) (*build.Engine, error) {
+	root, _ := cmd.Flags().GetString("root")
+	return build.Open(ctx, build.Config{
+		Root: root, Checkout: req.Context, Runtime: f.runtime, HostCA: f.hostCA, Parallel: f.parallel,
+		Insecure: req.Insecure, HostNetwork: req.HostNetwork,
+		Registries: e.settings.registries, InsecureRegistries: f.insecureRegistries, Version: Version(), Warnings: e.err,
+	})
 }
 
 // finish writes what the user asked to be told about a build.

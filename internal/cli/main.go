@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,19 +21,27 @@ type env struct {
 	out      io.Writer
 	err      *os.File
 	settings *settings
+	signals  *interrupts
 }
 
 // Main runs one command and gives the exit code of the process.
 func Main(args []string, in io.Reader, out io.Writer, stderr *os.File) int {
 	export.TakeUmask(0o022)
-	e := &env{in: in, out: out, err: stderr}
+	ctx, signals, stop := interruptible()
+	defer stop()
+	e := &env{in: in, out: out, err: stderr, signals: signals}
 	root := newRoot(e)
 	root.SetArgs(args)
-	ctx, stop := interruptible()
-	defer stop()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	var ended *exitStatus
+	if errors.As(err, &ended) && ctx.Err() == nil {
+		if ended.err != nil {
+			printError(stderr, ended.err)
+		}
+		return ended.code
 	}
 	kind := fault.Of(err)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
@@ -44,37 +50,6 @@ func Main(args []string, in io.Reader, out io.Writer, stderr *os.File) int {
 	}
 	printError(stderr, err)
 	return int(kind)
-}
-
-var errInterrupted = errors.New("interrupted")
-
-// interruptible gives a context that ^C or SIGTERM cancels. A second signal ends the process at once.
-func interruptible() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // a terminal that is closed; nohup has it ignored
-		signal.Notify(signals, syscall.SIGHUP)
-	}
-	quit := make(chan struct{})
-	go func() {
-		select {
-		case <-signals:
-			cancel(errInterrupted)
-		case <-quit:
-			return
-		}
-		select {
-		case <-signals:
-			os.Exit(int(fault.Interrupted))
-		case <-quit:
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(quit)
-		cancel(nil)
-	}
 }
 
 func newRoot(e *env) *cobra.Command {
@@ -93,7 +68,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.Errorf(fault.Usage, "%w\nSee '%s --help'.", err, cmd.CommandPath())
 	})
-	root.AddCommand(buildCommand(e), cacheCommand(e), versionCommand(e))
+	root.AddCommand(buildCommand(e), runCommand(e), cacheCommand(e), versionCommand(e))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {

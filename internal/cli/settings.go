@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
@@ -202,6 +203,12 @@ func setFlag(flags *pflag.FlagSet, f *pflag.Flag, values []string, origin string
 		}
 	}
 	return nil
+}
+
+// knownFlag tells whether a command or one of its own has a flag.
+func knownFlag(cmd *cobra.Command, name string) bool {
+	return cmd.Flags().Lookup(name) != nil || cmd.PersistentFlags().Lookup(name) != nil ||
+		slices.ContainsFunc(cmd.Commands(), func(c *cobra.Command) bool { return knownFlag(c, name) })
 }
 
 // check refuses settings whose name no flag has; known tells.
