@@ -96,3 +96,13 @@ func (m *maker) python() (recipe, error) {
 		layers: []layerStep{aptInstall("ca-certificates python3")},
 	}, nil
 }
+
+// toolchain is what compares times of files: make, ninja and Python, a C compiler for the first two, and SQLite.
+func (m *maker) toolchain() (recipe, error) {
+	return recipe{
+		parent: "debian",
+		inputs: []string{m.host.suite},
+		cmd:    []string{"bash"},
+		layers: []layerStep{aptInstall("make gcc libc6-dev ninja-build python3 sqlite3")},
+	}, nil
+}

@@ -2,7 +2,7 @@
 // host and its Debian packages offer: no image registry is asked. Each is made once and kept until something that
 // it is made of changes.
 //
-//	bases [-dir DIR] [busybox debian golang node python]
+//	bases [-dir DIR] [busybox debian golang node python toolchain]
 //
 // It needs root (debootstrap and chroot do).
 package main
@@ -111,6 +111,8 @@ func (m *maker) recipe(name string) (recipe, error) {
 		return m.node()
 	case "python":
 		return m.python()
+	case "toolchain":
+		return m.toolchain()
 	}
 	return recipe{}, fmt.Errorf("unknown; known are %s", strings.Join(testregistry.BaseNames(), ", "))
 }
