@@ -85,7 +85,7 @@ func (w *world) tree() *tree.Node {
 		n.Group = tree.NewGroup()
 		w.linked = append(w.linked, n)
 	}
-	return w.dir(rapid.IntRange(0, 3).Draw(w.t, "depth"))
+	return w.dir(rapid.IntRange(0, 2).Draw(w.t, "depth"))
 }
 
 // generation draws one, which has parts of an earlier one where there is one.
@@ -120,7 +120,7 @@ func (w *world) generation(from *Generation) *Generation {
 	for _, p := range leaves(w.t, g.Tree) {
 		g.Idle[p] = rapid.SampledFrom([]int{0, 0, 1, 7, maxIdle}).Draw(w.t, "idle")
 		if from != nil && rapid.Bool().Draw(w.t, "one more") {
-			g.Idle[p] = expected(from.Idle[p])
+			g.Idle[p] = min(from.Idle[p]+1, maxIdle)
 		}
 	}
 	switch rapid.IntRange(0, 2).Draw(w.t, "ledger") {
@@ -233,10 +233,25 @@ func delta(t testing.TB, from, to *Generation) []byte {
 	return b
 }
 
-func read(t testing.TB, segments ...[]byte) *Generation {
+func readAll(t testing.TB, segments ...[]byte) *Generation {
 	g, err := Read(segments)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// counted gives the counts after a build that read or wrote some files.
+func counted(t rapid.TB, from *Generation, next *tree.Node, used map[string]bool) map[string]int {
+	out := map[string]int{}
+	err := pair(from.Tree, next, func(path []byte, before, now *tree.Node) error {
+		if p := string(path); before != nil && now != nil && !used[p] {
+			out[p] = min(from.Idle[p]+1, maxIdle)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

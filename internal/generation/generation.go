@@ -24,13 +24,12 @@
 //	sizes     per piece of a content whose count is not 0: its bytes
 //	digests   per piece of a content whose count is not 0: its digest
 //	moved     contents that do not stand in tree: digest and size, as a varint, one after the other
-//	idles     what Idle is, each together with the next column: 0 as is to be expected, else the count and one
+//	idles     what Idle is in the second state, each together with the next column
 //	runs      for how many files in a row
 //	ledger    one byte: 0 none, 1 as in the first state, 2 a layer tree over that one's follows
 //
 // The contents are those of tree's files, as they come in Walk the first time, without empty ones, and then those of moved. Ordinals
-// and runs count what is no directory, in the order of Walk, in the first and in the second state. It is to be expected of a count
-// that 0 stays, and others grow by one.
+// and runs count what is no directory, in the order of Walk, in the first and in the second state.
 package generation
 
 import (
@@ -80,20 +79,4 @@ func sortedDigests(set map[key.Digest]bool) []key.Digest {
 	}
 	slices.SortFunc(out, func(a, b key.Digest) int { return bytes.Compare(a[:], b[:]) })
 	return out
-}
-
-// NextIdle makes the counts of the generation whose tree is next, which a build made of from (nil for an empty mount): a file that
-// is new or that used reports as read or written counts 0, any other one more than it did.
-func NextIdle(from *Generation, next *tree.Node, used func(path string) bool) (map[string]int, error) {
-	out := map[string]int{}
-	if from == nil {
-		return out, nil
-	}
-	err := pair(from.Tree, next, func(path []byte, before, now *tree.Node) error {
-		if p := string(path); before != nil && now != nil && !used(p) {
-			out[p] = min(from.Idle[p]+1, maxIdle)
-		}
-		return nil
-	})
-	return out, err
 }

@@ -20,11 +20,16 @@ const (
 // builds began with the same row and wrote theirs one behind the other) is united with it: what either has stays, what the later one changed
 // or touched is as it says, and a file that both know counts as idle as the lesser of them says. Damage is an error that wraps
 // tree.ErrDamaged.
-func Read(segments [][]byte) (*Generation, error) {
+func Read(segments [][]byte) (*Generation, error) { return read(segments, false) }
+
+// ReadOne is Read for a mount that is not united: a segment that was not made of what stands before it is damage.
+func ReadOne(segments [][]byte) (*Generation, error) { return read(segments, true) }
+
+func read(segments [][]byte, one bool) (*Generation, error) {
 	if len(segments) > maxSegments {
 		return nil, fmt.Errorf("read cache mount: %w", damaged("%d segments", len(segments)))
 	}
-	r := &reader{now: nothing(), pieces: map[key.Digest][]pack.Piece{}}
+	r := &reader{one: one, now: nothing(), pieces: map[key.Digest][]pack.Piece{}}
 	r.views = map[state]*view{r.now.state: r.now}
 	for i, blob := range segments {
 		if err := r.segment(blob); err != nil {
@@ -39,6 +44,7 @@ func Read(segments [][]byte) (*Generation, error) {
 }
 
 type reader struct {
+	one    bool // no segments of several writers
 	now    *view
 	views  map[state]*view // all that segments may have been made of
 	pieces map[key.Digest][]pack.Piece
@@ -80,10 +86,10 @@ func (r *reader) segment(blob []byte) error {
 	switch {
 	case c.from == r.now.state:
 		r.now, err = r.follow(r.now, c)
+	case r.one || !known && len(r.views) == 1:
+		return damaged("it does not go on from what stands before it")
 	case known:
 		r.now, err = r.unite(base, c)
-	case len(r.views) == 1:
-		return damaged("the first of the row is not a full one")
 	default:
 		r.now, err = r.add(c)
 	}
@@ -134,10 +140,7 @@ func (r *reader) follow(base *view, c *change) (*view, error) {
 	if v.tree, err = tree.Apply(middle, c.layer); err != nil {
 		return nil, err
 	}
-	if v.idle, err = base.carried(v.tree); err != nil {
-		return nil, err
-	}
-	if err := c.idle(v.idle); err != nil {
+	if v.idle, err = c.idle(v.tree); err != nil {
 		return nil, err
 	}
 	if v.ledger, err = r.ledger(&c.columns[colLedger], base.ledger); err != nil {
@@ -164,25 +167,27 @@ func (s *columns) touches(count int) ([]touch, error) {
 	return out, s.end(colTouched, colTimes)
 }
 
-// idle makes the counts that a segment gives of those before.
-func (s *columns) idle(counts []int) error {
-	at := 0
+// idle reads the counts of a tree's files.
+func (s *columns) idle(root *tree.Node) ([]int, error) {
+	files := 0
+	err := pair(root, nil, func([]byte, *tree.Node, *tree.Node) error {
+		files++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]int, 0, files)
 	for s[colRuns].more() {
-		code := s[colIdles].count(maxIdle + 1)
-		run := s[colRuns].count(len(counts) - at)
-		for range run {
-			if code > 0 {
-				counts[at] = code - 1
-			} else {
-				counts[at] = expected(counts[at])
-			}
-			at++
+		count := s[colIdles].count(maxIdle)
+		for range s[colRuns].count(files - len(out)) {
+			out = append(out, count)
 		}
 	}
-	if at != len(counts) {
-		return damaged("counts of %d of %d files", at, len(counts))
+	if len(out) != files {
+		return nil, damaged("counts of %d of %d files", len(out), files)
 	}
-	return s.end(colIdles, colRuns)
+	return out, s.end(colIdles, colRuns)
 }
 
 func (r *reader) ledger(col *column, before *tree.Node) (*tree.Node, error) {

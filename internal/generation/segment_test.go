@@ -25,12 +25,12 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 			next := w.generation(now)
 			from := now
 			if rapid.Bool().Draw(rt, "from what was read") {
-				from = read(t, row...)
+				from = readAll(t, row...)
 			}
 			row = append(row, delta(t, from, next))
 			now = next
 		}
-		if want, got := dump(t, now), dump(t, read(t, row...)); got != want {
+		if want, got := dump(t, now), dump(t, readAll(t, row...)); got != want {
 			rt.Fatalf("wrote\n%s\nread\n%s", want, got)
 		}
 	})
@@ -96,7 +96,7 @@ func TestRowsThatAreNone(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if g := read(t); len(leaves(t, g.Tree)) != 0 || g.Ledger != nil {
+	if g := readAll(t); len(leaves(t, g.Tree)) != 0 || g.Ledger != nil {
 		t.Error("no segments make something")
 	}
 }
@@ -160,7 +160,7 @@ func FuzzRead(f *testing.F) {
 				}
 				continue
 			}
-			if again := read(t, full(t, g)); dump(t, again) != dump(t, g) {
+			if again := readAll(t, full(t, g)); dump(t, again) != dump(t, g) {
 				t.Fatal("written and read, it is another")
 			}
 		}

@@ -117,8 +117,11 @@ func TestSizes(t *testing.T) {
 	}
 
 	one := &tree.Node{Kind: tree.File, Meta: tree.Meta{Mode: 0o644, MTime: 5}, Size: 77, Content: key.Bytes([]byte("new"))}
-	for i := range n / 10 { // some are not used, and stay so
-		g.Idle[paths[i*10]] = 1 + i%5
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, p := range paths { // some are not used, and stay so
+		if r.IntN(10) == 0 {
+			g.Idle[p] = 1 + r.IntN(5)
+		}
 	}
 	first = full(t, g)
 	next := added(t, g, map[string]*tree.Node{paths[17]: one})
@@ -128,22 +131,13 @@ func TestSizes(t *testing.T) {
 	}
 	second := delta(t, g, next)
 	t.Logf("one file changed: %d bytes", len(second))
-	if len(second) > 512 {
+	if len(second) > 1500 {
 		t.Errorf("a change of one file takes %d bytes", len(second))
 	}
-	if got := read(t, first, second); dump(t, got) != dump(t, next) {
+	if got := readAll(t, first, second); dump(t, got) != dump(t, next) {
 		t.Error("another one was read")
 	}
 
-	next.Idle = map[string]int{}
-	for i, p := range paths {
-		if i%3 == 0 {
-			next.Idle[p] = expected(g.Idle[p]) + 1
-		}
-	}
-	t.Logf("and other files used than before: %d bytes", len(delta(t, g, next)))
-
-	r := rand.New(rand.NewPCG(3, 4))
 	var list []touch
 	for i := range n {
 		if r.IntN(10) > 0 {
@@ -160,7 +154,7 @@ func TestSizes(t *testing.T) {
 	if len(third) > 8*len(list) {
 		t.Errorf("%d touched files take %d bytes", len(list), len(third))
 	}
-	if got := read(t, first, third); dump(t, got) != dump(t, &touched) {
+	if got := readAll(t, first, third); dump(t, got) != dump(t, &touched) {
 		t.Error("another one was read")
 	}
 }
@@ -187,10 +181,10 @@ func TestSoakLongRow(t *testing.T) {
 	}
 	for _, k := range []int{1, len(row)} {
 		start := time.Now()
-		read(t, row[:k]...)
+		readAll(t, row[:k]...)
 		t.Logf("%d segments of %d files are read in %s", k, files, time.Since(start))
 	}
-	if got := read(t, row...); dump(t, got) != dump(t, g) {
+	if got := readAll(t, row...); dump(t, got) != dump(t, g) {
 		t.Error("another one was read")
 	}
 }

@@ -58,7 +58,7 @@ func TestTrim(t *testing.T) {
 				rt.Fatalf("%q went, idle %d, where others of %d stayed", p, g.Idle[p], longest)
 			}
 		}
-		if got := read(t, full(t, g), delta(t, g, next)); dump(t, got) != dump(t, next) {
+		if got := readAll(t, full(t, g), delta(t, g, next)); dump(t, got) != dump(t, next) {
 			rt.Fatal("what is left cannot be written")
 		}
 	})
@@ -197,11 +197,9 @@ func TestFiftyBuilds(t *testing.T) {
 		for p := range byPath(t, g) {
 			used[p] = used[p] || r.IntN(20) == 0
 		}
-		var err error
-		if next.Idle, err = NextIdle(g, next.Tree, func(p string) bool { return used[p] }); err != nil {
-			t.Fatal(err)
-		}
+		next.Idle = counted(t, g, next.Tree, used)
 		largest = max(largest, size(t, next))
+		var err error
 		if next, _, err = Trim(next, layout.Layout{}, Limits{Builds: 20, Size: most}); err != nil {
 			t.Fatal(err)
 		}
@@ -230,19 +228,7 @@ func TestFiftyBuilds(t *testing.T) {
 	if largest <= most || coreSize >= most {
 		t.Fatalf("nothing had to go: %d bytes at most, %d used by all", largest, coreSize)
 	}
-	if got := read(t, row...); dump(t, got) != dump(t, g) {
+	if got := readAll(t, row...); dump(t, got) != dump(t, g) {
 		t.Error("what is read is another")
-	}
-}
-
-func TestNextIdle(t *testing.T) {
-	g := mount(t, map[string]int{"old": 3, "used": 3, "gone": 1, "full": maxIdle})
-	next := mount(t, map[string]int{"old": 0, "used": 0, "new": 0, "full": 0})
-	idle, err := NextIdle(g, next.Tree, func(p string) bool { return p == "used" })
-	if err != nil || idle["old"] != 4 || idle["used"] != 0 || idle["new"] != 0 || idle["full"] != maxIdle || len(idle) != 2 {
-		t.Errorf("%v, %v", idle, err)
-	}
-	if idle, err := NextIdle(nil, next.Tree, nil); err != nil || len(idle) != 0 {
-		t.Errorf("%v, %v", idle, err)
 	}
 }

@@ -15,7 +15,8 @@ const (
 	maxNodes = 4 << 20
 )
 
-// state names a generation by all that a segment made of it takes for granted: names, kinds, contents, mtimes, counts, ledger.
+// state names a generation by all that a segment made of it takes for granted: names, kinds, contents, mtimes, ledger. Counts are not
+// part of it, as they go on where nothing is saved because only they differ.
 type state [16]byte
 
 // view is a generation as somebody who wrote a segment saw it.
@@ -56,11 +57,7 @@ func (v *view) name() error {
 	if err := addTree(h, v.tree); err != nil {
 		return err
 	}
-	var counts []byte
-	for _, c := range v.idle {
-		counts = binary.AppendUvarint(counts, uint64(c))
-	}
-	h.Raw(counts).Bool(v.ledger != nil)
+	h.Bool(v.ledger != nil)
 	if v.ledger != nil {
 		if err := addTree(h, v.ledger); err != nil {
 			return err
@@ -137,12 +134,4 @@ func (v *view) carried(to *tree.Node) ([]int, error) {
 		return nil
 	})
 	return out, err
-}
-
-// expected is what a count is where nothing is said of it.
-func expected(before int) int {
-	if before <= 0 {
-		return 0
-	}
-	return min(before+1, maxIdle)
 }

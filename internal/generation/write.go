@@ -47,9 +47,7 @@ func segment(a, b *view, had, has map[key.Digest][]pack.Piece) ([]byte, error) {
 	if err := s.addTree(a, b, had, has); err != nil {
 		return nil, fmt.Errorf("write cache mount: %w", err)
 	}
-	if err := s.addIdle(a, b); err != nil {
-		return nil, fmt.Errorf("write cache mount: %w", err)
-	}
+	s.addIdle(b.idle)
 	if err := s.addLedger(a.ledger, b.ledger); err != nil {
 		return nil, fmt.Errorf("write cache mount: ledger: %w", err)
 	}
@@ -111,31 +109,16 @@ func encoded(root *tree.Node) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-func (s *columns) addIdle(a, b *view) error {
-	before, err := a.carried(b.tree)
-	if err != nil {
-		return err
-	}
-	code, run := uint64(0), uint64(0)
-	flush := func() {
-		if run > 0 {
-			s[colIdles].addUint(code)
-			s[colRuns].addUint(run)
+func (s *columns) addIdle(counts []int) {
+	for len(counts) > 0 {
+		run := 1
+		for run < len(counts) && counts[run] == counts[0] {
+			run++
 		}
+		s[colIdles].addUint(uint64(counts[0]))
+		s[colRuns].addUint(uint64(run))
+		counts = counts[run:]
 	}
-	for i, count := range b.idle {
-		c := uint64(0)
-		if count != expected(before[i]) {
-			c = uint64(count) + 1
-		}
-		if c != code {
-			flush()
-			code, run = c, 0
-		}
-		run++
-	}
-	flush()
-	return nil
 }
 
 func (s *columns) addLedger(a, b *tree.Node) error {
