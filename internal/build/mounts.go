@@ -49,7 +49,7 @@ func (b *building) openMounts(ctx context.Context) (*mounts, error) {
 // not be kept costs a later build nothing but work.
 func (b *building) flush(ctx context.Context) {
 	b.mounts.store.Flush(ctx)
-	if err := b.mounts.times.keep(ctx); err != nil && ctx.Err() == nil {
+	if err := b.mounts.times.keep(); err != nil && ctx.Err() == nil {
 		b.e.warn("the times of the build context are not kept for the next build: %v", err)
 	}
 }

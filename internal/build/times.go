@@ -131,21 +131,21 @@ func readLedger(path string) *tree.Node {
 }
 
 // keep writes down what this build was shown. A build that asked for no times has nothing to say.
-func (t *times) keep(ctx context.Context) error {
+func (t *times) keep() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
 	for name, d := range t.contexts {
 		d.mu.Lock()
 		if d.err == nil && d.shown != d.old {
-			errs = append(errs, t.keepOne(ctx, name, d))
+			errs = append(errs, t.keepOne(name, d))
 		}
 		d.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }
 
-func (t *times) keepOne(ctx context.Context, name string, d *dated) error {
+func (t *times) keepOne(name string, d *dated) error {
 	if t.remote {
 		if !t.save {
 			return nil
@@ -155,7 +155,7 @@ func (t *times) keepOne(ctx context.Context, name string, d *dated) error {
 		if d.base != nil {
 			change.Prev = &generation.Generation{Tree: tree.Empty(), Ledger: d.old}
 		}
-		_, err := t.session.PutMount(ctx, change)
+		_, err := t.session.PutMount(change)
 		return err
 	}
 	var b bytes.Buffer

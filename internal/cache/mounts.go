@@ -170,10 +170,18 @@ func openPart(ctx context.Context, store remote.Store, desc ocispecs.Descriptor,
 
 // Lost says that the mount could not be restored: it is not found again, and where bytes are gone or wrong, the catalog forgets it.
 func (m *Mount) Lost(why error) {
-	for _, seg := range m.Row.Segments {
-		m.s.lostMount(m.src, seg.Blob, why)
+	var damage *pack.DamageError
+	switch {
+	case errors.As(why, &damage):
+		if desc, ok := m.packs[damage.Pack]; ok {
+			m.s.lostMount(m.src, desc, why)
+		}
+	case m.s.spoilt(m.src, m.Row): // by what Open found
+	default: // which blob is to blame cannot be told
+		for _, seg := range m.Row.Segments {
+			m.s.lostMount(m.src, seg.Blob, why)
+		}
 	}
-	m.s.forgetPieces(m.Store, m.Generation)
 	m.s.fail(m.src.Store, fmt.Errorf("%s: cache mount %s cannot be restored: %w", m.src.Label, m.Row.ID, why))
 }
 
@@ -209,16 +217,6 @@ func (s *Session) knowPieces(store string, g *generation.Generation) {
 	for _, list := range g.Pieces {
 		for _, p := range list {
 			have[p.Digest] = p
-		}
-	}
-}
-
-func (s *Session) forgetPieces(store string, g *generation.Generation) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, list := range g.Pieces {
-		for _, p := range list {
-			delete(s.pieces[store], p.Digest)
 		}
 	}
 }

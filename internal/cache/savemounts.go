@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"larder/internal/catalog"
@@ -101,13 +102,13 @@ func (s *Session) knowPacks(store string, row catalog.Mount) {
 
 // PutMount writes a generation down and brings that to the targets, in the background; Save puts it into the catalogs. It gives where the
 // first target will have it.
-func (s *Session) PutMount(ctx context.Context, c MountChange) (*MountBase, error) {
+func (s *Session) PutMount(c MountChange) (*MountBase, error) {
 	if c.Base != nil {
 		s.knowPacks(c.Base.Store, c.Base.Row)
 	}
 	var first *MountBase
 	for _, t := range s.cfg.Targets {
-		save, err := s.mountSave(ctx, t, c)
+		save, err := s.mountSave(t, c)
 		if err != nil {
 			return nil, fmt.Errorf("cache mount %s: %w", c.ID, err)
 		}
@@ -123,7 +124,7 @@ func (s *Session) PutMount(ctx context.Context, c MountChange) (*MountBase, erro
 	return first, nil
 }
 
-func (s *Session) mountSave(ctx context.Context, t *Target, c MountChange) (*mountSave, error) {
+func (s *Session) mountSave(t *Target, c MountChange) (*mountSave, error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	row := catalog.Mount{
 		Key: c.Key, ID: c.ID, Platform: c.Platform, United: c.United, Saved: now, Used: now, Builds: 1,
@@ -133,7 +134,7 @@ func (s *Session) mountSave(ctx context.Context, t *Target, c MountChange) (*mou
 	var base []catalog.Segment
 	if c.Base != nil {
 		row.Builds = c.Base.Row.Builds + 1
-		if c.Base.Store == t.Own.Store.Name() && s.present(ctx, t, c.Base.Row) {
+		if c.Base.Store == t.Own.Store.Name() {
 			base = c.Base.Row.Segments
 		}
 	}
@@ -263,41 +264,60 @@ func (s *Session) packFor(t *Target, d key.Digest) (*sending, error) {
 	return sg, nil // it could not be stored, which mountPuts finds out
 }
 
-// present tells whether a store still has all that a row names. The catalog that was read at the beginning answers for what it names;
-// what it does not is asked for.
-func (s *Session) present(ctx context.Context, t *Target, row catalog.Mount) bool {
-	if s.spoilt(t.Own, row) {
-		return false
+// Missing lists the packs of a row that the first target's store does not have any more; whole tells whether it has all of the row. The catalogs
+// that were read at the beginning answer for what they name; what they do not is asked for.
+func (s *Session) Missing(ctx context.Context, base *MountBase) (packs map[key.Digest]bool, whole bool) {
+	t := s.cfg.Targets[0]
+	if base.Store != t.Own.Store.Name() {
+		return nil, true // what it names is copied
 	}
-	named := map[string]bool{}
+	named := s.named(ctx, t, base.Row.Key)
+	packs, whole = map[key.Digest]bool{}, true
+	for _, seg := range base.Row.Segments {
+		whole = s.isThere(ctx, t, named, seg.Blob) && whole
+		for _, p := range seg.Packs {
+			if d, err := key.FromOCI(p.Digest); err == nil && !s.isThere(ctx, t, named, p) {
+				packs[d], whole = true, false
+			}
+		}
+	}
+	return packs, whole
+}
+
+// named lists the blobs that catalogs of a target's store name for a mount.
+func (s *Session) named(ctx context.Context, t *Target, k key.Digest) map[digest.Digest]bool {
+	out := map[digest.Digest]bool{}
 	for _, src := range append([]*Source{t.Own}, s.cfg.Mounts...) {
 		r := src.get(ctx)
 		if r == nil || src.Store.Name() != t.Own.Store.Name() {
 			continue
 		}
-		if have, ok := r.Mount(ctx, row.Key); ok {
-			for _, seg := range have.Segments {
-				named[string(seg.Blob.Digest)] = true
-				for _, p := range seg.Packs {
-					named[string(p.Digest)] = true
-				}
+		row, _ := r.Mount(ctx, k)
+		for _, seg := range row.Segments {
+			out[seg.Blob.Digest] = true
+			for _, p := range seg.Packs {
+				out[p.Digest] = true
 			}
 		}
 	}
-	for _, seg := range row.Segments {
-		for _, desc := range append([]ocispecs.Descriptor{seg.Blob}, seg.Packs...) {
-			if named[string(desc.Digest)] {
-				continue
-			}
-			named[string(desc.Digest)] = true
-			if ok, err := t.Own.Store.Has(ctx, desc); err != nil || !ok {
-				if err == nil {
-					s.lostMount(t.Own, desc, fmt.Errorf("pack or segment %s: %w", desc.Digest, remote.ErrNotFound))
-				}
-				return false
-			}
-		}
+	return out
+}
+
+// isThere tells whether a target's store has a blob; the answer goes into named. That the store does not answer counts as a yes: saving will fail
+// for that reason, and not because of this blob.
+func (s *Session) isThere(ctx context.Context, t *Target, named map[digest.Digest]bool, desc ocispecs.Descriptor) bool {
+	if s.isBad(t.Own.Store, desc.Digest) {
+		return false
 	}
+	if named[desc.Digest] || s.isDown(t.Own.Store) {
+		return true
+	}
+	ok, err := t.Own.Store.Has(ctx, desc)
+	if err == nil && !ok {
+		s.lostMount(t.Own, desc, fmt.Errorf("blob %s: %w", desc.Digest, remote.ErrNotFound))
+		return false
+	}
+	named[desc.Digest] = true
 	return true
 }
 

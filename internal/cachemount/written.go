@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -61,7 +62,7 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 		return "", err
 	}
 	kind := layout.Detect(k.ID, k.ID, shape)
-	drop := s.stale(old)
+	drop := s.stale(ctx, &old)
 	before := without(old.generation, drop)
 	have := func(d key.Digest) (pack.Piece, bool) {
 		p, ok := s.session.Piece(d)
@@ -96,7 +97,7 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 	if err != nil {
 		return "", err
 	}
-	base, err := s.session.PutMount(ctx, cache.MountChange{
+	base, err := s.session.PutMount(cache.MountChange{
 		Slot: sl.dir, Key: k.Digest(), ID: k.Name(), Platform: k.Platform, United: kind.United(),
 		Base: old.base, Prev: old.generation, Next: next, Anew: len(drop) > 0, Files: files, Size: size, Had: got.Had, Hit: got.Used,
 	})
@@ -110,8 +111,9 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 	return note, state{base: base, generation: next, stamps: got.Stamps}.save(sl.dir)
 }
 
-// stale lists the packs of a mount that are not to be used any more.
-func (s *Saved) stale(old state) map[key.Digest]bool {
+// stale lists the packs of a mount that are not to be used any more. Where the store has lost some of what the mount is written down in, old
+// is made to say that it is written down nowhere.
+func (s *Saved) stale(ctx context.Context, old *state) map[key.Digest]bool {
 	if old.base == nil {
 		return nil
 	}
@@ -123,7 +125,13 @@ func (s *Saved) stale(old state) map[key.Digest]bool {
 			}
 		}
 	}
-	return stale(old.generation, sizes)
+	drop := stale(old.generation, sizes)
+	missing, whole := s.session.Missing(ctx, old.base)
+	maps.Copy(drop, missing)
+	if !whole {
+		old.base = nil
+	}
+	return drop
 }
 
 // some names the first of a list of paths, and how many more there are.

@@ -20,9 +20,19 @@ var decompressor = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(maxRaw))
 })
 
+// DamageError says which pack has not the bytes that pieces promise. It wraps remote.ErrDamaged.
+type DamageError struct {
+	Pack key.Digest
+	Err  error
+}
+
+func (e *DamageError) Error() string { return e.Err.Error() }
+func (e *DamageError) Unwrap() error { return e.Err }
+
 // Fetch reads pieces in few large ranges, `parallel` at once, and gives each, verified, to sink with its place in pieces, in no order,
 // from several goroutines. data is sink's only while it runs. A digest that stands in pieces several times is read once and given for
-// each. The first error ends everything: what is not what the pieces say wraps remote.ErrDamaged; errors of open and sink are wrapped.
+// each. The first error ends everything: what is not what the pieces say wraps remote.ErrDamaged, as a *DamageError where it is a pack's
+// fault; errors of open and sink are wrapped.
 // Fetch holds the packed and the unpacked bytes of one frame for each range that is open.
 func Fetch(ctx context.Context, open Opener, pieces []Piece, parallel int, sink func(i int, data []byte) error) error {
 	parallel = max(parallel, 1)
@@ -43,7 +53,11 @@ func Fetch(ctx context.Context, open Opener, pieces []Piece, parallel int, sink 
 			}
 			b := <-room
 			defer func() { room <- b }()
-			return s.fetch(ctx, open, b, sink)
+			err := s.fetch(ctx, open, b, sink)
+			if errors.Is(err, remote.ErrDamaged) {
+				return &DamageError{s.pack, err}
+			}
+			return err
 		})
 	}
 	return g.Wait()
