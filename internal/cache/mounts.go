@@ -95,7 +95,11 @@ func (s *Session) generation(ctx context.Context, src *Source, row catalog.Mount
 	if err := eg.Wait(); err != nil {
 		return nil, err
 	}
-	g, err := generation.Read(segments)
+	read := generation.ReadOne
+	if row.United {
+		read = generation.Read
+	}
+	g, err := read(segments)
 	if err != nil {
 		for _, seg := range row.Segments { // which of them does not fit the others cannot be told
 			s.lostMount(src, seg.Blob, err)

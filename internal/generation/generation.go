@@ -61,17 +61,6 @@ type Generation struct {
 // maxIdle is where counts end: what has been idle for so long may as well have been for longer.
 const maxIdle = 1 << 20
 
-// Packs lists the packs that the pieces of g's files lie in, sorted.
-func Packs(g *Generation) []key.Digest {
-	seen := map[key.Digest]bool{}
-	for _, pieces := range g.Pieces {
-		for _, p := range pieces {
-			seen[p.Pack] = true
-		}
-	}
-	return sortedDigests(seen)
-}
-
 func sortedDigests(set map[key.Digest]bool) []key.Digest {
 	out := make([]key.Digest, 0, len(set))
 	for d := range set {
