@@ -61,8 +61,9 @@ func BenchmarkCapture(b *testing.B) {
 	})
 	b.Run("unchanged", func(b *testing.B) {
 		for b.Loop() {
-			if got := w.captured(dir, first.Next, first.Stamps); got.Next.Tree != first.Next.Tree {
-				b.Fatal("another tree")
+			got, err := Capture(b.Context(), dir, first.Next, first.Stamps, w.writer(), CaptureOptions{})
+			if err != nil || got.Next.Tree != first.Next.Tree {
+				b.Fatal("another tree", err)
 			}
 		}
 	})
@@ -73,7 +74,9 @@ func BenchmarkCapture(b *testing.B) {
 				must(b, os.WriteFile(filepath.Join(dir, "p00/d0000", fmt.Sprintf("new%d", i)), []byte(time.Now().String()), 0o644))
 			}
 			b.StartTimer()
-			w.captured(dir, first.Next, first.Stamps)
+			if _, err := Capture(b.Context(), dir, first.Next, first.Stamps, w.writer(), CaptureOptions{}); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	b.Run("stamps", func(b *testing.B) {

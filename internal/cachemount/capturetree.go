@@ -77,21 +77,35 @@ func (c *capture) result(root *listing, where map[key.Digest]pack.Piece) (*Captu
 		}
 		n.group(taken)
 	}
-	out := &Captured{Next: &generation.Generation{Pieces: map[key.Digest][]pack.Piece{}, Idle: map[string]int{}}}
-	var stamps []stamp
-	var err error
 	root.each(func(e *entry) {
-		if err == nil {
-			err = c.add(out, e, where)
+		if e.names == nil {
+			e.setGroup(0)
 		}
+	})
+	next := &generation.Generation{}
+	var err error
+	if next.Tree, err = root.tree(); err != nil {
+		return nil, err
+	}
+	out := &Captured{Next: next, LeftOut: c.leftOut}
+	slices.Sort(out.LeftOut)
+	if next.Tree == c.before.Tree {
+		next.Pieces = c.before.Pieces
+	} else {
+		next.Pieces = make(map[key.Digest][]pack.Piece, len(c.before.Pieces)+len(c.refs))
+	}
+	next.Idle = make(map[string]int, len(c.before.Idle))
+	stamps := make([]stamp, 0, c.entries)
+	root.each(func(e *entry) {
+		c.count(out, e)
 		if e.names == nil || e.names[0] == e {
 			stamps = append(stamps, e.stamp)
 		}
+		if err == nil && next.Tree != c.before.Tree {
+			err = c.locate(out, e.node, where)
+		}
 	})
 	if err != nil {
-		return nil, err
-	}
-	if out.Next.Tree, err = root.tree(); err != nil {
 		return nil, err
 	}
 	err = tree.Walk(c.before.Tree, func(_ string, n *tree.Node) error {
@@ -101,33 +115,31 @@ func (c *capture) result(root *listing, where map[key.Digest]pack.Piece) (*Captu
 		return nil
 	})
 	out.Stamps = newStamps(stamps, c.began)
-	out.LeftOut = c.leftOut
-	slices.Sort(out.LeftOut)
 	return out, err
 }
 
-// add counts an entry and notes where its contents are.
-func (c *capture) add(out *Captured, e *entry, where map[key.Digest]pack.Piece) error {
-	if e.names == nil {
-		e.setGroup(0)
-	}
+// count adds an entry to what the caller is told.
+func (c *capture) count(out *Captured, e *entry) {
 	used := e.used || e.written()
 	if !used {
 		path := e.path()
 		out.Next.Idle[path] = c.before.Idle[path] + 1
 	}
-	n := e.node
-	if n.Kind != tree.File {
-		return nil
+	if e.node.Kind != tree.File {
+		return
 	}
 	out.Files++
 	if e.names == nil || e.names[0] == e {
-		out.Size += n.Size
+		out.Size += e.node.Size
 	}
 	if used && e.old != nil && e.old.Kind == tree.File {
 		out.Used++
 	}
-	if _, known := out.Next.Pieces[n.Content]; known || n.Size == 0 {
+}
+
+// locate notes where a file's contents are.
+func (c *capture) locate(out *Captured, n *tree.Node, where map[key.Digest]pack.Piece) error {
+	if _, known := out.Next.Pieces[n.Content]; known || n.Kind != tree.File || n.Size == 0 {
 		return nil
 	}
 	if list, ok := c.before.Pieces[n.Content]; ok {
@@ -139,7 +151,7 @@ func (c *capture) add(out *Captured, e *entry, where map[key.Digest]pack.Piece) 
 	for i, ref := range refs {
 		p, ok := where[ref.Digest]
 		if !ok || p.Size != ref.Size {
-			return fmt.Errorf("/%s: it was packed, and is in no pack", c.secrets.hide(e.path()))
+			return fmt.Errorf("a file was packed, and is in no pack: %s", n.Content)
 		}
 		list[i] = p
 	}

@@ -170,7 +170,7 @@ func (w *walker) list(l *listing) error {
 	if err != nil {
 		return err
 	}
-	if err := w.count(len(names)); err != nil {
+	if err := w.allow(len(names)); err != nil {
 		return err
 	}
 	slices.Sort(names)
@@ -197,7 +197,8 @@ func (w *walker) list(l *listing) error {
 	return nil
 }
 
-func (c *capture) count(n int) error {
+// allow counts entries, up to the bound.
+func (c *capture) allow(n int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.entries += n; c.entries > maxEntries {

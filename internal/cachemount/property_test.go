@@ -2,6 +2,7 @@ package cachemount
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -18,10 +19,23 @@ import (
 	"larder/internal/tree"
 )
 
-// TestBuildAfterBuild: whatever builds do to a mount, what is captured is what is there, comes back as it was on another machine, and is
+// TestSoakBuildAfterBuild: whatever builds do to a mount, what is captured is what is there, comes back as it was on another machine, and is
 // the same as without anything known from before; what is idle is what nobody touched.
-func TestBuildAfterBuild(t *testing.T) {
+func TestSoakBuildAfterBuild(t *testing.T) {
 	base := t.TempDir()
+	must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "size=1g")) // many files come and go, which disks are slow at
+	t.Cleanup(func() {
+		if err := unix.Unmount(base, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	checks := flag.Lookup("rapid.checks").Value
+	defer checks.Set(checks.String())
+	if os.Getenv("LARDER_SOAK") == "" {
+		checks.Set("60")
+	} else {
+		checks.Set("3000")
+	}
 	stepSees, weSee := seenThrough(t, base, unix.MS_STRICTATIME), seenThrough(t, base, unix.MS_NOATIME)
 	rapid.Check(t, func(rt *rapid.T) {
 		tmp, err := os.MkdirTemp(base, "")
@@ -130,7 +144,8 @@ func (e *editor) edit() {
 	switch rapid.IntRange(0, 12).Draw(e.rt, "edit") {
 	case 0, 1, 2:
 		os.MkdirAll(filepath.Dir(p), 0o755)
-		os.WriteFile(p, contents[rapid.SampledFrom([]string{"none", "1", "2", "z", "zeros", "medium", "large"}).Draw(e.rt, "contents")], 0o644)
+		data := contents[rapid.SampledFrom([]string{"none", "1", "2", "z", "zeros", "medium", "large"}).Draw(e.rt, "contents")]
+		e.open(p, os.O_CREATE|os.O_TRUNC, func(f *os.File) { f.Write(data) })
 	case 3:
 		os.MkdirAll(p, 0o755)
 	case 4:
@@ -140,7 +155,9 @@ func (e *editor) edit() {
 	case 6:
 		os.Symlink(rapid.SampledFrom([]string{"a", "b/a", "nowhere"}).Draw(e.rt, "target"), p)
 	case 7:
-		os.RemoveAll(p)
+		if _, err := os.Lstat(p); err == nil { // RemoveAll would open a fifo where p's directory should be
+			os.RemoveAll(p)
+		}
 	case 8:
 		ns := rapid.Int64Range(-1e10, 1<<61).Draw(e.rt, "time")
 		ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(ns)}
@@ -151,14 +168,21 @@ func (e *editor) edit() {
 			unix.Setxattr(p, "user.x", []byte(rapid.SampledFrom([]string{"", "1"}).Draw(e.rt, "attribute")), 0)
 		}
 	case 10:
-		if f, err := os.OpenFile(p, os.O_WRONLY, 0); err == nil {
-			f.WriteAt([]byte("X"), rapid.Int64Range(0, 1_000_000).Draw(e.rt, "at"))
-			f.Close()
-		}
+		at := rapid.Int64Range(0, 1_000_000).Draw(e.rt, "at")
+		e.open(p, 0, func(f *os.File) { f.WriteAt([]byte("X"), at) })
 	case 11:
 		unix.Mkfifo(p, 0o600)
 	case 12:
 		e.readAll(p)
+	}
+}
+
+// open opens a file for writing, if it is one.
+func (e *editor) open(p string, flags int, fn func(*os.File)) {
+	f, err := os.OpenFile(p, os.O_WRONLY|unix.O_NONBLOCK|flags, 0o644) // a fifo would keep us waiting
+	if err == nil {
+		fn(f)
+		must(e.t, f.Close())
 	}
 }
 

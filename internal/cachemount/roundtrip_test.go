@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,14 +218,13 @@ func TestCaptureErrors(t *testing.T) {
 		"a longer file":  func() error { return os.WriteFile(filepath.Join(dir, "a"), []byte("longer"), 0o644) },
 		"a link":         func() error { return os.Rename(filepath.Join(dir, "d"), filepath.Join(dir, "e")) },
 	} {
-		done := false
+		var once sync.Once
 		opt := pack.Options{Dir: t.TempDir(), Done: func(p pack.Pack) error { return os.Remove(p.Path) }}
 		opt.Have = func(key.Digest) (pack.Piece, bool) {
-			if !done {
-				done = true
+			once.Do(func() {
 				time.Sleep(tick) // the kernel's clock has gone on
 				must(t, change())
-			}
+			})
 			return pack.Piece{}, false
 		}
 		if got, err := Capture(t.Context(), dir, nil, nil, pack.NewWriter(opt), CaptureOptions{}); err == nil {
