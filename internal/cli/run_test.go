@@ -135,12 +135,8 @@ func TestRunSignals(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			out.wait(t, "ready\n")
 			for n, s := range c.signals {
-				if n > 0 {
-					out.wait(t, c.says)
-					time.Sleep(50 * time.Millisecond) // of the same kind, they would be one
-				}
+				out.wait(t, "ready\n"+strings.Repeat(c.says, n)) // two at once of the same kind would be one
 				if err := cmd.Process.Signal(s); err != nil {
 					t.Error(err)
 				}
@@ -256,10 +252,9 @@ func TestRunTerminal(t *testing.T) {
 			out.wait(t, "bye\r\n")
 		}, 6},
 		{"killed by larder", "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done", func(t *testing.T, master *os.File, out *heard, pid int) {
-			out.wait(t, "ready\r\n")
-			for range 3 {
+			for n := range 3 {
+				out.wait(t, "ready\r\n"+strings.Repeat("no\r\n", n))
 				syscall.Kill(pid, syscall.SIGTERM)
-				time.Sleep(100 * time.Millisecond)
 			}
 		}, 130},
 	} {
