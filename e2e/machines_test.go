@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ci builds a project as CI systems do: each time from a new checkout and on a machine that has a base image at most. All that is kept
+// is kept in a remote cache.
+type ci struct {
+	*site
+	cache string    // the remote cache
+	stamp time.Time // of every file of a checkout; each checkout's files are new where it is zero
+	image string    // a local root that has the base image, where machines are to start with it
+	count int       // of machines
+}
+
+// newCI is a project of files that is built on one of the base images. Machines that start with a large one in place have it from an
+// earlier build; busybox they pull.
+func newCI(t *testing.T, base string, files map[string]string) *ci {
+	t.Helper()
+	c := &ci{site: newSite(t, "")}
+	c.cache = c.registry.Addr + "/cache"
+	if err := os.RemoveAll(filepath.Join(c.dir, "src")); err != nil {
+		t.Fatal(err)
+	}
+	if base != "busybox" {
+		c.registry.PushBase(t, base)
+		c.image = filepath.Join(c.work, "image")
+		c.write(t, "Dockerfile", "ARG REGISTRY\nFROM ${REGISTRY}/"+base+" AS base\nRUN true\nFROM scratch\nCOPY --from=base /etc/hostname /\n")
+		c.larder(t, os.Environ(), c.image, "-o", "type=local,dest="+filepath.Join(c.work, "image-out"))
+	}
+	c.edit(t, files)
+	return c
+}
+
+// edit writes files of the project; directories are made.
+func (c *ci) edit(t *testing.T, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		if err := os.MkdirAll(filepath.Join(c.dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.write(t, name, text)
+	}
+}
+
+// machine gives the local root of a new machine.
+func (c *ci) machine(t *testing.T) string {
+	t.Helper()
+	c.count++
+	root := filepath.Join(c.work, fmt.Sprintf("machine%d", c.count))
+	if c.image == "" {
+		return root
+	}
+	// Layers are never written to. What processes lock is another machine's own.
+	tool(t, "cp", "-al", c.image, root)
+	for _, name := range []string{"using.lock", "blobs/lock", "locks"} {
+		if err := os.RemoveAll(filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// checkout gives every file of the project the time that a checkout leaves.
+func (c *ci) checkout(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir(c.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		at := c.stamp
+		if at.IsZero() {
+			at = time.Now()
+		}
+		return os.Chtimes(path, at, at)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// built is what came of a build.
+type built struct {
+	said string
+	dir  string // the files of the result
+	took time.Duration
+}
+
+// file reads a file of the result.
+func (b *built) file(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(b.dir, name))
+	if err != nil {
+		t.Fatalf("%v; the build said:\n%s", err, b.said)
+	}
+	return string(text)
+}
+
+var stepLine = regexp.MustCompile(`^#\d+ \d+\.\d+ (.*)$`)
+
+// printed are the lines that RUN steps printed.
+func (b *built) printed() []string {
+	var lines []string
+	for line := range strings.Lines(b.said) {
+		if m := stepLine.FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil {
+			lines = append(lines, m[1])
+		}
+	}
+	return lines
+}
+
+// command is one build of a new checkout over a root.
+func (c *ci) command(t *testing.T, root string, flags ...string) *exec.Cmd {
+	t.Helper()
+	c.checkout(t)
+	args := []string{"build", "--root", root, "--progress", "plain", "--build-arg", "REGISTRY=" + c.registry.Addr, "--cache", c.cache,
+		"-o", "type=local,dest=" + root + "-out"}
+	return exec.CommandContext(t.Context(), program, append(append(args, flags...), c.dir)...)
+}
+
+// fresh builds on a new machine, of which only the result is left.
+func (c *ci) fresh(t *testing.T, flags ...string) *built {
+	t.Helper()
+	root := c.machine(t)
+	b, err := c.on(t, root, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// on builds on a machine that there is.
+func (c *ci) on(t *testing.T, root string, flags ...string) (*built, error) {
+	t.Helper()
+	cmd := c.command(t, root, append([]string{"--cache-strict"}, flags...)...)
+	var text bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &text, &text
+	start := time.Now()
+	err := cmd.Run()
+	b := &built{said: text.String(), dir: root + "-out", took: time.Since(start)}
+	if err != nil {
+		err = fmt.Errorf("larder build: %w\n%s", err, b.said)
+	}
+	return b, err
+}
