@@ -1,4 +1,4 @@
-// Package catalog keeps the records of a scope in a remote store (DESIGN sections 2 and 5): one small signed document that
+// Package catalog keeps the records and cache mounts of a scope in a remote store (DESIGN sections 2 and 5): one small signed document that
 // an empty machine reads with one request, and that many jobs write at once.
 package catalog
 
