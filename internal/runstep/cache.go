@@ -8,8 +8,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
+	"golang.org/x/sync/errgroup"
 
 	"larder/internal/cachemount"
 	"larder/internal/layer"
@@ -17,8 +19,8 @@ import (
 	"larder/internal/tree"
 )
 
-// acquireCaches takes hold of the step's cache mounts, in an order that is the same for all steps: two that want the same
-// locked mounts must not each hold one and wait for the other.
+// acquireCaches takes hold of the step's cache mounts; of locked ones in an order that is the same for all steps: two that want the same
+// must not each hold one and wait for the other.
 func (p *prepared) acquireCaches(ctx context.Context) error {
 	type want struct {
 		name    string
@@ -43,23 +45,43 @@ func (p *prepared) acquireCaches(ctx context.Context) error {
 		wanted = append(wanted, w)
 	}
 	slices.SortStableFunc(wanted, func(a, b want) int { return strings.Compare(a.name, b.name) })
+	wanted = slices.CompactFunc(wanted, func(a, b want) bool { return a.name == b.name })
 	store := p.step.Caches
 	if store == nil {
 		store = p.r.caches
 	}
-	for _, w := range wanted {
-		if p.caches[w.name] != nil {
-			continue
-		}
+	var mu sync.Mutex
+	acquire := func(ctx context.Context, w want) error {
 		c, err := store.Acquire(ctx, w.key, w.sharing, func(ctx context.Context, dir string) error {
 			return p.r.fill(ctx, w.state, w.key.Selector, dir)
 		})
 		if err != nil {
 			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		p.caches[w.name] = c
+		return nil
 	}
-	return nil
+	// Those that no step waits for are restored beside each other.
+	eg, ctx := errgroup.WithContext(ctx)
+	var locked []want
+	for _, w := range wanted {
+		if w.sharing == cachemount.Locked {
+			locked = append(locked, w)
+			continue
+		}
+		eg.Go(func() error { return acquire(ctx, w) })
+	}
+	eg.Go(func() error {
+		for _, w := range locked {
+			if err := acquire(ctx, w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return eg.Wait()
 }
 
 func sharingOf(opt pb.CacheSharingOpt) (cachemount.Sharing, error) {
