@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,8 +124,10 @@ func (b *built) printed() []string {
 func (c *ci) command(t *testing.T, root string, flags ...string) *exec.Cmd {
 	t.Helper()
 	c.checkout(t)
-	args := []string{"build", "--root", root, "--progress", "plain", "--build-arg", "REGISTRY=" + c.registry.Addr, "--cache", c.cache,
-		"-o", "type=local,dest=" + root + "-out"}
+	args := []string{"build", "--root", root, "--progress", "plain", "--build-arg", "REGISTRY=" + c.registry.Addr, "--cache", c.cache}
+	if !slices.Contains(flags, "-o") {
+		args = append(args, "-o", "type=local,dest="+root+"-out")
+	}
 	return exec.CommandContext(t.Context(), program, append(append(args, flags...), c.dir)...)
 }
 
