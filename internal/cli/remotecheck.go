@@ -73,22 +73,27 @@ func neededBy(records []string) string {
 	return ", needed by " + strings.Join(named, "; ")
 }
 
-// prune takes the records out that were not used for so long; unused 0 removes whole catalogs.
+// removed is what a prune took out of catalogs.
+type removed struct {
+	records, mounts, scopes int
+	blobs                   []ocispecs.Descriptor // that those named
+}
+
+// prune takes the records and cache mounts out that were not used for so long; unused 0 removes whole catalogs.
 func (r *remoteCache) prune(ctx context.Context, unused time.Duration) error {
 	store, err := r.open(ctx, r.ref)
 	if err != nil {
 		return err
 	}
-	var dropped []ocispecs.Descriptor
-	records, scopes := 0, 0
+	prune := func() (removed, error) { return r.pruneUnused(ctx, store, unused) }
 	if unused <= 0 {
-		dropped, records, scopes, err = r.removeAll(ctx, store)
-	} else {
-		dropped, records, scopes, err = r.pruneUnused(ctx, store, unused)
+		prune = func() (removed, error) { return r.removeAll(ctx, store) }
 	}
+	gone, err := prune()
 	if err != nil {
 		return err
 	}
+	dropped := distinct(gone.blobs)
 	fate := "the registry drops those that no image needs when it next collects garbage"
 	switch r.ref.Type {
 	case cacheref.Local:
@@ -103,7 +108,11 @@ func (r *remoteCache) prune(ctx context.Context, unused time.Duration) error {
 	for _, d := range dropped {
 		bytes += d.Size
 	}
-	line := fmt.Sprintf("Removed %s of %s", count(records, "record"), count(scopes, "scope"))
+	line := "Removed " + count(gone.records, "record")
+	if gone.mounts > 0 {
+		line += " and " + count(gone.mounts, "cache mount")
+	}
+	line += " of " + count(gone.scopes, "scope")
 	if len(dropped) > 0 {
 		line += fmt.Sprintf("; %s, %s, no longer needed: %s", count(len(dropped), "blob"), size(bytes), fate)
 	}
@@ -120,14 +129,14 @@ func count(n int, what string) string {
 }
 
 // removeAll removes catalogs, those that do not count too. What is no catalog stays.
-func (r *remoteCache) removeAll(ctx context.Context, store remote.Store) (dropped []ocispecs.Descriptor, records, scopes int, err error) {
+func (r *remoteCache) removeAll(ctx context.Context, store remote.Store) (gone removed, err error) {
 	var names []catalog.Name
 	if r.scope != "" {
 		names = []catalog.Name{catalog.NameOf(r.scope)}
 	} else {
 		list, err := catalog.List(ctx, store, r.opt)
 		if err != nil {
-			return nil, 0, 0, err
+			return gone, err
 		}
 		for _, s := range list {
 			names = append(names, s.Name)
@@ -137,24 +146,25 @@ func (r *remoteCache) removeAll(ctx context.Context, store remote.Store) (droppe
 		c, err := catalog.Load(ctx, store, name, r.opt)
 		switch {
 		case err == nil:
-			records += len(c.Entries(ctx))
-			dropped = append(dropped, c.Blobs(ctx)...)
-			scopes++
+			gone.records += len(c.Entries(ctx))
+			gone.mounts += len(c.Mounts(ctx))
+			gone.blobs = append(gone.blobs, c.Blobs(ctx)...)
+			gone.scopes++
 		case errors.Is(err, catalog.ErrAbsent):
 		default:
-			return nil, 0, 0, fault.New(fault.Registry, err)
+			return gone, fault.New(fault.Registry, err)
 		}
 		if err := catalog.Remove(ctx, store, name); err != nil {
-			return nil, 0, 0, err
+			return gone, err
 		}
 	}
-	return distinct(dropped), records, scopes, nil
+	return gone, nil
 }
 
-func (r *remoteCache) pruneUnused(ctx context.Context, store remote.Store, unused time.Duration) (dropped []ocispecs.Descriptor, records, scopes int, err error) {
+func (r *remoteCache) pruneUnused(ctx context.Context, store remote.Store, unused time.Duration) (gone removed, err error) {
 	names, err := r.names(ctx, store)
 	if err != nil {
-		return nil, 0, 0, err
+		return gone, err
 	}
 	oldest := r.now.Add(-unused)
 	for _, name := range names {
@@ -163,16 +173,17 @@ func (r *remoteCache) pruneUnused(ctx context.Context, store remote.Store, unuse
 			Mount:  func(m catalog.Mount) bool { return m.Used.After(oldest) },
 		}, r.opt)
 		if errors.Is(err, catalog.ErrAbsent) {
-			return nil, 0, 0, fault.Errorf(fault.Usage, "%w; 'larder cache ls' lists the scopes that there are", err)
+			return gone, fault.Errorf(fault.Usage, "%w; 'larder cache ls' lists the scopes that there are", err)
 		}
 		if err != nil {
-			return nil, 0, 0, err
+			return gone, err
 		}
-		records += p.Records
-		dropped = append(dropped, p.Blobs...)
-		scopes++
+		gone.records += p.Records
+		gone.mounts += p.Mounts
+		gone.blobs = append(gone.blobs, p.Blobs...)
+		gone.scopes++
 	}
-	return distinct(dropped), records, scopes, nil
+	return gone, nil
 }
 
 // distinct drops what is there twice: scopes share blobs.
