@@ -146,14 +146,14 @@ func (c *capture) locate(out *Captured, n *tree.Node, where map[key.Digest]pack.
 		out.Next.Pieces[n.Content] = list
 		return nil
 	}
-	refs := c.refs[n.Content]
-	list := make([]pack.Piece, len(refs))
-	for i, ref := range refs {
-		p, ok := where[ref.Digest]
-		if !ok || p.Size != ref.Size {
-			return fmt.Errorf("a file was packed, and is in no pack: %s", n.Content)
+	var list []pack.Piece
+	for _, ref := range c.refs[n.Content] {
+		if p, ok := where[ref.Digest]; ok {
+			list = append(list, p)
 		}
-		list[i] = p
+	}
+	if len(list) == 0 || len(list) != len(c.refs[n.Content]) {
+		return fmt.Errorf("contents were read, and are in no pack: %s", n.Content)
 	}
 	out.Next.Pieces[n.Content] = list
 	out.New++

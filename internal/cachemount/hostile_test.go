@@ -27,7 +27,7 @@ func newCage(t testing.TB) *cage {
 	t.Helper()
 	outer, err := os.MkdirTemp(t.TempDir(), "")
 	must(t, err)
-	write(t, outer, map[string]string{"etc/passwd": "root", "canary": "sings"})
+	write(t, outer, map[string]string{"etc/passwd": "root", "etc/d/y": "y", "canary": "sings"})
 	must(t, os.Mkdir(filepath.Join(outer, "dir"), 0o700))
 	c := &cage{outer: outer, dir: filepath.Join(outer, "dir")}
 	c.before = c.outside(t)
@@ -68,7 +68,7 @@ func fileOf(data string) *tree.Node {
 func TestLinksLeadNowhere(t *testing.T) {
 	w := newWorld(t)
 	src := t.TempDir()
-	write(t, src, map[string]string{"etc/passwd": "evil", "etc/d/x": "evil too"})
+	write(t, src, map[string]string{"etc/new": "evil", "etc/d/x": "evil too"})
 	g := w.captured(src, nil, nil).Next
 	c := newCage(t)
 	_, err := Restore(t.Context(), c.dir, g, func(ctx context.Context, d key.Digest, off, n int64) (io.ReadCloser, error) {

@@ -184,6 +184,11 @@ func (r *restorer) opened(o *object, fn func(fd int) error) error {
 }
 
 // closed closes a file that was written to: some file systems say only then that the disk is full.
-func closed(fd int) error { return os.NewSyscallError("close", unix.Close(fd)) }
+func closed(fd int) error {
+	if err := unix.Close(fd); err != unix.EINTR { // Linux has closed it even then
+		return os.NewSyscallError("close", err)
+	}
+	return nil
+}
 
 func base(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

@@ -193,6 +193,74 @@ func TestRenamedDirectoryIsNotRead(t *testing.T) {
 	}
 }
 
+// TestHardLinks are told apart from files that only look alike, whatever they were before.
+func TestHardLinks(t *testing.T) {
+	w := newWorld(t)
+	src := t.TempDir()
+	p := func(name string) string { return filepath.Join(src, name) }
+	write(t, src, map[string]string{"a": "same", "x": "other"})
+	for _, name := range []string{"b", "c", "d", "e"} {
+		must(t, os.Link(p("a"), p(name)))
+	}
+	must(t, os.Link(p("x"), p("y")))
+	g := w.captured(src, nil, nil).Next
+	dir, stamps := w.restored(g)
+	p = func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range []struct {
+		name   string
+		change func()
+	}{
+		{"two pairs and a single one", func() {
+			st, err := os.Stat(p("a"))
+			must(t, err)
+			for _, name := range []string{"c", "e"} {
+				must(t, os.Remove(p(name)))
+				must(t, os.WriteFile(p(name), []byte("same"), 0o644))
+				must(t, os.Chtimes(p(name), time.Time{}, st.ModTime()))
+			}
+			must(t, os.Remove(p("d")))
+			must(t, os.Link(p("c"), p("d")))
+			must(t, os.Rename(p("y"), p("z")))
+		}},
+		{"all apart", func() {
+			for _, name := range []string{"b", "d", "z"} {
+				st, err := os.Stat(p(name))
+				must(t, err)
+				data, err := os.ReadFile(p(name))
+				must(t, err)
+				must(t, os.Remove(p(name)))
+				must(t, os.WriteFile(p(name), data, 0o644))
+				must(t, os.Chtimes(p(name), time.Time{}, st.ModTime()))
+			}
+		}},
+	} {
+		c.change()
+		got := w.captured(dir, g, stamps)
+		if have, want := tell(t, got.Next), tell(t, newWorld(t).captured(dir, nil, nil).Next); have != want {
+			t.Errorf("%s: captured\n%s\nfrom nothing\n%s", c.name, have, want)
+		}
+		g, stamps = got.Next, got.Stamps
+	}
+}
+
+// TestStampsWithoutBefore: knowing a file's digest is not having its contents stored.
+func TestStampsWithoutBefore(t *testing.T) {
+	w := newWorld(t)
+	src := t.TempDir()
+	write(t, src, map[string]string{"a": "1", "d/b": "2"})
+	g := w.captured(src, nil, nil).Next
+	dir, stamps := w.restored(g)
+	other := newWorld(t)
+	got := other.captured(dir, nil, aged(stamps))
+	if tell(t, got.Next) != tell(t, g) || got.New != 2 {
+		t.Errorf("%+v\n%s", got, tell(t, got.Next))
+	}
+	back, _ := other.restored(got.Next)
+	if look(t, back) != look(t, src) {
+		t.Error("it does not come back")
+	}
+}
+
 func TestCaptureErrors(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
