@@ -35,9 +35,7 @@ func newCI(t *testing.T, base string, files map[string]string) *ci {
 	}
 	if base != "busybox" {
 		c.registry.PushBase(t, base)
-		c.image = filepath.Join(c.work, "image")
-		c.write(t, "Dockerfile", "ARG REGISTRY\nFROM ${REGISTRY}/"+base+" AS base\nRUN true\nFROM scratch\nCOPY --from=base /etc/hostname /\n")
-		c.larder(t, os.Environ(), c.image, "-o", "type=local,dest="+filepath.Join(c.work, "image-out"))
+		c.image = c.baseImage(t, base)
 	}
 	c.edit(t, files)
 	return c
@@ -62,14 +60,55 @@ func (c *ci) machine(t *testing.T) string {
 	if c.image == "" {
 		return root
 	}
-	// Layers are never written to. What processes lock is another machine's own.
-	tool(t, "cp", "-al", c.image, root)
-	for _, name := range []string{"using.lock", "blobs/lock", "locks"} {
-		if err := os.RemoveAll(filepath.Join(root, name)); err != nil {
+	tool(t, "cp", "-a", c.image, root)
+	moveFiles(t, c.image+"-layers", filepath.Join(root, "layers"), c.image+"-layers")
+	t.Cleanup(func() { c.takeBack(t, root) })
+	return root
+}
+
+// takeBack takes the files of the base image, which nobody writes to, for the next machine.
+func (c *ci) takeBack(t *testing.T, root string) {
+	t.Helper()
+	if _, err := os.Stat(root); err == nil && c.image != "" {
+		moveFiles(t, filepath.Join(root, "layers"), c.image+"-layers", c.image+"-layers")
+	}
+}
+
+// baseImage gives a local root that knows a base image, and lays the files of its layers beside it: they go from machine to machine, as
+// to unpack or copy them takes longer than all that is tested here.
+func (c *ci) baseImage(t *testing.T, base string) string {
+	t.Helper()
+	image := filepath.Join(filepath.Dir(program), "image-"+base)
+	if _, err := os.Stat(image + "-layers"); err == nil {
+		return image
+	}
+	c.write(t, "Dockerfile", "ARG REGISTRY\nFROM ${REGISTRY}/"+base+"\nRUN true\n")
+	c.larder(t, os.Environ(), image, "-o", "type=cacheonly")
+	layers, err := filepath.Glob(filepath.Join(image, "layers", "*", "fs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		if err := os.MkdirAll(filepath.Join(image+"-layers", filepath.Base(filepath.Dir(l))), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return root
+	moveFiles(t, filepath.Join(image, "layers"), image+"-layers", image+"-layers")
+	return image
+}
+
+// moveFiles moves the files of layers, those of which list has a directory, from one directory of layers to another.
+func moveFiles(t *testing.T, from, to, list string) {
+	t.Helper()
+	layers, err := os.ReadDir(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		if err := os.Rename(filepath.Join(from, l.Name(), "fs"), filepath.Join(to, l.Name(), "fs")); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // checkout gives every file of the project the time that a checkout leaves.
@@ -139,6 +178,7 @@ func (c *ci) fresh(t *testing.T, flags ...string) *built {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.takeBack(t, root)
 	if err := os.RemoveAll(root); err != nil {
 		t.Fatal(err)
 	}
