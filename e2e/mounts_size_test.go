@@ -17,7 +17,7 @@ func TestMountSmall(t *testing.T) {
 	const step = "ARG REGISTRY\nFROM ${REGISTRY}/busybox\nARG ROUND\nRUN %s mkdir -p /m; cd /m; test -e f1 || for i in $(seq 50); do head -c 10000 /dev/urandom > f$i; done; cat f* | wc -c; echo $ROUND >> log\n"
 	kinds := map[string]string{"with": fmt.Sprintf(step, "--mount=type=cache,target=/m"), "without": fmt.Sprintf(step, "")}
 	took := map[string][]time.Duration{}
-	for round := range 1 + rounds(7, 41) {
+	for round := range 1 + rounds(5, 41) {
 		for _, kind := range []string{"with", "without"} {
 			p.edit(t, map[string]string{"Dockerfile": kinds[kind]})
 			b := p.fresh(t, "-o", "type=cacheonly", "--build-arg", fmt.Sprintf("ROUND=%d", round))
@@ -64,7 +64,7 @@ EOF
 	size := regexp.MustCompile(`^size (\d+)$`)
 	largest := 0
 	var first []string
-	n := rounds(12, 50)
+	n := rounds(10, 50)
 	for round := 1; round <= n; round++ {
 		b := p.fresh(t, "-o", "type=cacheonly", "--cache-mount-size", "1m", "--build-arg", fmt.Sprintf("ROUND=%d", round))
 		var sums []string

@@ -97,12 +97,13 @@ func (m *maker) python() (recipe, error) {
 	}, nil
 }
 
-// toolchain is what compares times of files: make, ninja and Python, a C compiler for the first two, and SQLite.
+// toolchain is what compares times of files: make, ninja and Python, a C compiler for the first two, and SQLite; and pip.
 func (m *maker) toolchain() (recipe, error) {
+	const packages = "make gcc libc6-dev ninja-build python3 python3-pip sqlite3"
 	return recipe{
 		parent: "debian",
-		inputs: []string{m.host.suite},
+		inputs: []string{m.host.suite, packages},
 		cmd:    []string{"bash"},
-		layers: []layerStep{aptInstall("make gcc libc6-dev ninja-build python3 sqlite3")},
+		layers: []layerStep{aptInstall(packages)},
 	}, nil
 }
