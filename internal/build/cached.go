@@ -98,6 +98,7 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 	if err != nil {
 		return nil, err
 	}
+	domain := mountDomain(sources, targets, r.Mounts)
 	var found []*cache.Source // in which cache mounts are looked for
 	if r.Mounts.Restore {
 		found = sources
@@ -110,7 +111,7 @@ func (e *Engine) session(ctx context.Context, remotes *Remotes, r *Request, stre
 		targets = nil
 	}
 	return cache.Open(ctx, cache.Config{
-		Records: e.records, Layers: e.layers, Blobs: e.blobs, Sources: sources, Mounts: found, Targets: targets,
+		Records: e.records, Layers: e.layers, Blobs: e.blobs, Sources: sources, Mounts: found, Targets: targets, Domain: domain,
 		Kept: c.form(), Distrust: c.Verify || r.NoCache,
 		Warn: func(msg string) { e.warn("%s", msg) }, Note: note,
 	}), nil

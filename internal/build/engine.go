@@ -178,7 +178,7 @@ func (e *Engine) warn(format string, args ...any) {
 // little, and nobody waits for it.
 const settled = 2 * time.Minute
 
-// background makes what earlier runs stored durable (docs/design.md section 9).
+// background makes what earlier runs stored durable (docs/design.md section 9), and removes what they left in cache mounts half done.
 func (e *Engine) background() {
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
@@ -186,7 +186,7 @@ func (e *Engine) background() {
 	st, err := os.Stat(stamp)
 	if err == nil && time.Since(st.ModTime()) > settled {
 		e.tasks.Go(func() {
-			if err := errors.Join(e.layers.Sync(ctx), e.blobs.Sync(ctx)); err != nil && ctx.Err() == nil {
+			if err := errors.Join(e.layers.Sync(ctx), e.blobs.Sync(ctx), e.caches.Sweep()); err != nil && ctx.Err() == nil {
 				e.warn("%v", err)
 			}
 		})

@@ -2,12 +2,13 @@ package build
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 
 	"larder/internal/automount"
+	"larder/internal/cache"
 	"larder/internal/cachemount"
 	"larder/internal/generation"
+	"larder/internal/key"
 	"larder/internal/layout"
 )
 
@@ -15,6 +16,31 @@ import (
 type mounts struct {
 	store *cachemount.Saved
 	times *times
+}
+
+// mountDomain says whom a build's cache mounts belong to on this machine: builds that do the same with the same catalogs share them. A build
+// without remote caches has the machine's own. What another job may write, or is not to save, is in none of a job's that does.
+func mountDomain(sources []*cache.Source, targets []*cache.Target, m Mounts) string {
+	if len(sources)+len(targets) == 0 {
+		return ""
+	}
+	h := key.New("larder.mounts.domain.v1")
+	if h.Uint(uint64(len(targets))); len(targets) > 0 {
+		for _, t := range targets {
+			h.Str(t.Own.ID)
+		}
+	} else {
+		for _, src := range sources {
+			h.Str(src.ID)
+		}
+	}
+	if m.Restore {
+		h.Str("restored")
+	}
+	if m.Save {
+		h.Str("saved")
+	}
+	return h.Sum().String()
 }
 
 // openMounts makes cache mounts of the session's. The caller closes what it gives.
@@ -25,9 +51,11 @@ func (b *building) openMounts(ctx context.Context) (*mounts, error) {
 		return nil, err
 	}
 	restore, save := b.session.RestoresMounts(), m.Save && b.session.Writes()
-	temp := filepath.Join(b.e.root, "tmp")
-	if err := os.MkdirAll(temp, 0o700); err != nil {
-		return nil, err
+	temp := ""
+	if save {
+		if temp, err = b.e.layers.Temp(); err != nil {
+			return nil, err
+		}
 	}
 	store := cachemount.NewSaved(ctx, b.e.caches, b.session, cachemount.Options{
 		Save: save, Exclude: exclude, Trim: generation.Limits{Builds: m.Keep, Size: m.Size}, Temp: temp,

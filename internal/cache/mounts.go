@@ -16,6 +16,7 @@ import (
 	"larder/internal/key"
 	"larder/internal/pack"
 	"larder/internal/remote"
+	"larder/internal/tree"
 )
 
 // MountBase says where in the remote caches a generation of a cache mount is written down.
@@ -52,7 +53,7 @@ func (s *Session) Mount(ctx context.Context, k key.Digest) *Mount {
 		var err error
 		if m.Generation, err = s.generation(ctx, src, row); err == nil {
 			m.packs = packsOf(row)
-			s.knowPieces(src.Store.Name(), m.Generation)
+			s.Know(&m.MountBase, m.Generation)
 			return m
 		}
 		if ctx.Err() != nil {
@@ -78,21 +79,10 @@ func (s *Session) spoilt(src *Source, row catalog.Mount) bool {
 	return false
 }
 
-// generation reads the segments of a mount. What is damaged or missing is noted, so that the next save heals it.
+// generation reads a mount. What is damaged or missing is noted, so that the next save heals it.
 func (s *Session) generation(ctx context.Context, src *Source, row catalog.Mount) (*generation.Generation, error) {
-	segments := make([][]byte, len(row.Segments))
-	eg, ctx := errgroup.WithContext(ctx)
-	for i, seg := range row.Segments {
-		eg.Go(func() error {
-			b, err := readBlob(ctx, src.Store, seg.Blob)
-			if err != nil && ctx.Err() == nil {
-				s.lostMount(src, seg.Blob, err)
-			}
-			segments[i] = b
-			return err
-		})
-	}
-	if err := eg.Wait(); err != nil {
+	segments, err := s.segments(ctx, src, row)
+	if err != nil {
 		return nil, err
 	}
 	read := generation.ReadOne
@@ -106,6 +96,22 @@ func (s *Session) generation(ctx context.Context, src *Source, row catalog.Mount
 		}
 	}
 	return g, err
+}
+
+func (s *Session) segments(ctx context.Context, src *Source, row catalog.Mount) ([][]byte, error) {
+	segments := make([][]byte, len(row.Segments))
+	eg, ctx := errgroup.WithContext(ctx)
+	for i, seg := range row.Segments {
+		eg.Go(func() error {
+			b, err := readBlob(ctx, src.Store, seg.Blob)
+			if err != nil && ctx.Err() == nil {
+				s.lostMount(src, seg.Blob, err)
+			}
+			segments[i] = b
+			return err
+		})
+	}
+	return segments, eg.Wait()
 }
 
 func readBlob(ctx context.Context, store remote.Store, desc ocispecs.Descriptor) ([]byte, error) {
@@ -172,8 +178,9 @@ func openPart(ctx context.Context, store remote.Store, desc ocispecs.Descriptor,
 	}{io.LimitReader(rc, n), rc}, nil
 }
 
-// Lost says that the mount could not be restored: it is not found again, and where bytes are gone or wrong, the catalog forgets it.
-func (m *Mount) Lost(why error) {
+// Lost says that the mount could not be restored: it is not found again, and where bytes are gone or wrong, the catalog forgets it. It gives false where
+// that is not the remote cache's fault.
+func (m *Mount) Lost(why error) bool {
 	var damage *pack.DamageError
 	switch {
 	case errors.As(why, &damage):
@@ -181,33 +188,19 @@ func (m *Mount) Lost(why error) {
 			m.s.lostMount(m.src, desc, why)
 		}
 	case m.s.spoilt(m.src, m.Row): // by what Open found
-	default: // which blob is to blame cannot be told
+	case errors.Is(why, tree.ErrDamaged), errors.Is(why, remote.ErrDamaged): // which blob is to blame cannot be told
 		for _, seg := range m.Row.Segments {
 			m.s.lostMount(m.src, seg.Blob, why)
 		}
+	default:
+		return false
 	}
 	m.s.fail(m.src.Store, fmt.Errorf("%s: cache mount %s cannot be restored: %w", m.src.Label, m.Row.ID, why))
+	return true
 }
 
-// Domain says whom this build's cache mounts belong to on this machine: builds that write the same catalogs share them, and so do those
-// that write none and read the same ones. A build without remote caches has the machine's own.
-func (s *Session) Domain() string {
-	switch {
-	case len(s.cfg.Targets) > 0:
-		h := key.New("larder.mounts.written.v1")
-		for _, t := range s.cfg.Targets {
-			h.Str(t.Own.ID)
-		}
-		return h.Sum().String()
-	case len(s.cfg.Mounts) > 0:
-		h := key.New("larder.mounts.read.v1")
-		for _, src := range s.cfg.Mounts {
-			h.Str(src.ID)
-		}
-		return h.Sum().String()
-	}
-	return ""
-}
+// Domain says whom this build's cache mounts belong to on this machine.
+func (s *Session) Domain() string { return s.cfg.Domain }
 
 // knowPieces remembers where contents are, so that what another mount, build or branch stored is not stored again.
 func (s *Session) knowPieces(store string, g *generation.Generation) {
@@ -240,8 +233,14 @@ func (s *Session) Piece(d key.Digest) (pack.Piece, bool) {
 	return p, ok
 }
 
+// Know says that a generation is written down somewhere, for Piece.
+func (s *Session) Know(base *MountBase, g *generation.Generation) {
+	s.knowPieces(base.Store, g)
+	s.knowPacks(base.Store, base.Row)
+}
+
 // LearnPieces reads what all catalogs of the first target's store say of cache mounts, so that Piece knows it.
-func (s *Session) LearnPieces(ctx context.Context) {
+func (s *Session) LearnPieces() {
 	if len(s.cfg.Targets) == 0 {
 		return
 	}
@@ -249,19 +248,18 @@ func (s *Session) LearnPieces(ctx context.Context) {
 	s.learn.Do(func() {
 		seen := map[digest.Digest]bool{}
 		for _, src := range append([]*Source{target}, s.cfg.Mounts...) {
-			c, ok := src.get(ctx).(*catalog.Catalog)
+			c, ok := src.get(s.ctx).(*catalog.Catalog)
 			if !ok || src.Store.Name() != target.Store.Name() {
 				continue
 			}
-			for _, row := range c.Mounts(ctx) {
+			for _, row := range c.Mounts(s.ctx) {
 				last := row.Segments[len(row.Segments)-1].Blob.Digest
 				if seen[last] || s.spoilt(src, row) {
 					continue
 				}
 				seen[last] = true
-				if g, err := s.generation(ctx, src, row); err == nil {
-					s.knowPieces(src.Store.Name(), g)
-					s.knowPacks(src.Store.Name(), row)
+				if g, err := s.generation(s.ctx, src, row); err == nil {
+					s.Know(&MountBase{src.Store.Name(), row}, g)
 				}
 			}
 		}

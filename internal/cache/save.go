@@ -42,6 +42,9 @@ func (s *Session) Save(ctx context.Context) {
 		if err != nil && ctx.Err() == nil && !t.IgnoreError {
 			s.fail(t.Own.Store, fmt.Errorf("%s: what this build made is not saved for the next one: %w", t.Own.Label, err))
 		}
+		if saved.Refused > 0 && !t.IgnoreError {
+			s.Lose(fmt.Errorf("%s: %d records or cache mounts are too large for it and are not saved; --cache-mount-size makes mounts smaller", t.Own.Label, saved.Refused))
+		}
 		s.mu.Lock()
 		s.sent.Records += saved.Records
 		s.mu.Unlock()

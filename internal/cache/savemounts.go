@@ -34,6 +34,8 @@ type MountChange struct {
 	// where it began empty.
 	Base       *MountBase
 	Prev, Next *generation.Generation
+	// Again says that the build put the mount before: it counts once.
+	Again bool
 	// Anew writes Next down as a whole, so that packs which it does not need any more are named no longer.
 	Anew bool
 	// Files and Size are what Next has, Had what the directory was restored with, Hit how much of that was used.
@@ -58,6 +60,9 @@ type mountSave struct {
 // send brings a blob to the stores of all targets, in the background. done, which may be nil, is called when that has ended.
 func (s *Session) send(desc ocispecs.Descriptor, open func(context.Context) (io.ReadCloser, error), targets []*Target, done func()) *sending {
 	sg := &sending{done: make(chan struct{}), desc: desc, stores: map[string]bool{}}
+	s.mu.Lock()
+	s.sendings[desc.Digest] = sg
+	s.mu.Unlock()
 	s.work.Go(func() {
 		defer close(sg.done)
 		if done != nil {
@@ -81,9 +86,10 @@ func (s *Session) send(desc ocispecs.Descriptor, open func(context.Context) (io.
 func (s *Session) SendPack(p pack.Pack) error {
 	desc := ocispecs.Descriptor{MediaType: pack.MediaType, Digest: p.Digest.OCI(), Size: p.Size}
 	open := func(context.Context) (io.ReadCloser, error) { return os.Open(p.Path) }
+	sg := s.send(desc, open, s.cfg.Targets, func() { os.Remove(p.Path) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.packs[p.Digest] = s.send(desc, open, s.cfg.Targets, func() { os.Remove(p.Path) })
+	s.packs[p.Digest] = sg
 	return nil
 }
 
@@ -104,7 +110,7 @@ func (s *Session) knowPacks(store string, row catalog.Mount) {
 // first target will have it.
 func (s *Session) PutMount(c MountChange) (*MountBase, error) {
 	if c.Base != nil {
-		s.knowPacks(c.Base.Store, c.Base.Row)
+		s.Know(c.Base, c.Prev)
 	}
 	var first *MountBase
 	for _, t := range s.cfg.Targets {
@@ -131,39 +137,105 @@ func (s *Session) mountSave(t *Target, c MountChange) (*mountSave, error) {
 		Files: c.Files, Size: c.Size, Had: c.Had, Hit: c.Hit,
 	}
 	save := &mountSave{target: t, slot: c.Slot}
+	own := s.ownRow(t, c.Key)
 	var base []catalog.Segment
 	if c.Base != nil {
 		row.Builds = c.Base.Row.Builds + 1
+		if c.Again {
+			row.Builds--
+		}
 		if c.Base.Store == t.Own.Store.Name() {
 			base = c.Base.Row.Segments
 		}
 	}
-	for _, seg := range base {
-		d, err := key.FromOCI(seg.Blob.Digest)
-		if err != nil {
-			return nil, err
-		}
-		save.put.Base = append(save.put.Base, d)
-	}
-	segments, changed, err := writeSegments(base, c)
+	kept, added, err := writeSegments(base, c)
 	if err != nil {
 		return nil, err
 	}
-	row.Segments = segments
-	if changed != nil {
-		if err := s.sendSegment(save, &row, changed); err != nil {
+	if len(base) == 0 && c.United && len(own.Segments) > 0 {
+		if added, err = s.union(t.Own, own, added); err != nil {
+			return nil, err
+		}
+		base = own.Segments
+	}
+	row.Segments = slices.Clone(kept)
+	s.await(save, kept)
+	if added != nil {
+		if err := s.sendSegment(save, &row, added); err != nil {
 			return nil, err
 		}
 	} else {
 		row.Saved = c.Base.Row.Saved
 	}
 	save.put.Mount = row
+	if save.put.Base, err = began(own, base); err != nil {
+		return nil, err
+	}
 	return save, nil
+}
+
+// ownRow is what a target's own catalog said of a mount when it was read; empty where it said nothing.
+func (s *Session) ownRow(t *Target, k key.Digest) catalog.Mount {
+	r := t.Own.get(s.ctx)
+	if r == nil {
+		return catalog.Mount{}
+	}
+	row, ok := r.Mount(s.ctx, k)
+	if !ok || s.spoilt(t.Own, row) {
+		return catalog.Mount{}
+	}
+	return row
+}
+
+// began lists the segments of base that the target's own catalog had when the build began. Others are the build's to bring, whatever catalog, or
+// earlier build that could not save, they come from.
+func began(own catalog.Mount, base []catalog.Segment) ([]key.Digest, error) {
+	var out []key.Digest
+	for _, seg := range base {
+		if !slices.ContainsFunc(own.Segments, func(o catalog.Segment) bool { return o.Blob.Digest == seg.Blob.Digest }) {
+			continue
+		}
+		d, err := key.FromOCI(seg.Blob.Digest)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// union gives one segment that says what a target's own row and a full segment say, for a build that did not begin with that row: appended to it,
+// a full segment of each build would make it grow for ever.
+func (s *Session) union(src *Source, own catalog.Mount, full []byte) ([]byte, error) {
+	segments, err := s.segments(s.ctx, src, own)
+	if err != nil {
+		return full, nil // which the next save heals
+	}
+	g, err := generation.Read(append(segments, full))
+	if err != nil {
+		return full, nil
+	}
+	s.knowPacks(src.Store.Name(), own)
+	return generation.Full(g)
+}
+
+// await has a save wait for what this build is still sending of segments that it builds on.
+func (s *Session) await(save *mountSave, row []catalog.Segment) {
+	store := save.target.Own.Store.Name()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range row {
+		for _, desc := range append([]ocispecs.Descriptor{seg.Blob}, seg.Packs...) {
+			if sg := s.sendings[desc.Digest]; sg != nil && !sg.stores[store] {
+				save.blobs = append(save.blobs, sg)
+			}
+		}
+	}
 }
 
 // writeSegments gives the segments of a new generation that are stored already, and the one that is to follow them; nil for none.
 func writeSegments(base []catalog.Segment, c MountChange) (kept []catalog.Segment, next []byte, err error) {
-	if len(base) > 0 && len(base) < maxRow && !c.Anew {
+	if len(base) > 0 && len(base) < maxRow && !c.Anew && c.Base.Row.United == c.United {
 		if same, err := unchanged(c); same || err != nil {
 			return base, nil, err
 		}
@@ -255,7 +327,11 @@ func (s *Session) packFor(t *Target, d key.Digest) (*sending, error) {
 	if s.isStored(sg, store) {
 		return sg, nil
 	}
-	for _, src := range s.cfg.Mounts {
+	others := slices.Clone(s.cfg.Mounts)
+	for _, other := range s.cfg.Targets {
+		others = append(others, other.Own)
+	}
+	for _, src := range others {
 		if s.isStored(sg, src.Store.Name()) {
 			open := func(ctx context.Context) (io.ReadCloser, error) { return src.Store.Open(ctx, sg.desc) }
 			return s.send(sg.desc, open, []*Target{t}, nil), nil
@@ -309,6 +385,19 @@ func (s *Session) isThere(ctx context.Context, t *Target, named map[digest.Diges
 	if s.isBad(t.Own.Store, desc.Digest) {
 		return false
 	}
+	s.mu.Lock()
+	sg := s.sendings[desc.Digest]
+	s.mu.Unlock()
+	if sg != nil { // this build's own, which is just on its way, or is known to have got there or not
+		select {
+		case <-sg.done:
+			if !s.isStored(sg, t.Own.Store.Name()) {
+				return false
+			}
+		default:
+		}
+		return true
+	}
 	if named[desc.Digest] || s.isDown(t.Own.Store) {
 		return true
 	}
@@ -340,7 +429,7 @@ next:
 			}
 			if !s.isStored(sg, t.Own.Store.Name()) {
 				if ctx.Err() == nil && !s.isDown(t.Own.Store) {
-					s.lose(fmt.Errorf("cache mount %s is not saved: not all of it could be stored", m.put.Mount.ID))
+					s.Lose(fmt.Errorf("cache mount %s is not saved: not all of it could be stored", m.put.Mount.ID))
 				}
 				continue next
 			}

@@ -62,6 +62,8 @@ type Config struct {
 	Sources []*Source // in the order in which they are asked
 	Mounts  []*Source // those in which cache mounts are found, in that order
 	Targets []*Target
+	// Domain says whom the build's cache mounts belong to on this machine, see cachemount.Local.In.
+	Domain string
 	// Kept is the form of layers that no image of this build carries.
 	Kept layer.ExportOptions
 	// Distrust packs every layer from its files, which are compared with its identity, instead of taking a catalog's word for what
@@ -93,6 +95,7 @@ type Session struct {
 	bases     map[key.Digest]*layer.Layer
 	blobs     map[key.Digest]*publication          // by layer.BlobKey
 	trees     map[key.Digest]*treeBlob             // by digest
+	sendings  map[digest.Digest]*sending           // of cache mounts: what this build sends
 	packs     map[key.Digest]*sending              // of cache mounts, by digest
 	pieces    map[string]map[key.Digest]pack.Piece // that are in packs, by their stores' names
 	mounts    []*mountSave
@@ -133,7 +136,7 @@ func Open(ctx context.Context, cfg Config) *Session {
 		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{},
 		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[held]bool{}, gone: map[held]bool{},
 		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*treeBlob{},
-		packs: map[key.Digest]*sending{}, pieces: map[string]map[key.Digest]pack.Piece{},
+		sendings: map[digest.Digest]*sending{}, packs: map[key.Digest]*sending{}, pieces: map[string]map[key.Digest]pack.Piece{},
 		warned: map[string]bool{}, down: map[string]bool{},
 	}
 	// Only builds that read the same catalogs believe what rests on them.
@@ -251,8 +254,8 @@ func (s *Session) fail(store remote.Store, err error) {
 	}
 }
 
-// lose notes that something was not saved, for a reason on this machine.
-func (s *Session) lose(err error) {
+// Lose notes that something was not restored or saved, for a reason on this machine.
+func (s *Session) Lose(err error) {
 	s.mu.Lock()
 	s.errs = append(s.errs, err)
 	s.mu.Unlock()

@@ -130,7 +130,7 @@ func (s *Session) begin(k, identity key.Digest, result bool, find func(*publicat
 		}
 		var gone *layer.GoneError
 		if !errors.As(p.err, &gone) && s.ctx.Err() == nil {
-			s.lose(fmt.Errorf("a layer is not saved to the cache: %w", p.err))
+			s.Lose(fmt.Errorf("a layer is not saved to the cache: %w", p.err))
 		}
 		s.mu.Lock()
 		if s.blobs[k] == p { // whoever asks again gets another try

@@ -89,7 +89,8 @@ func (c *capture) result(root *listing, where map[key.Digest]pack.Piece) (*Captu
 	}
 	out := &Captured{Next: next, LeftOut: c.leftOut}
 	slices.Sort(out.LeftOut)
-	if next.Tree == c.before.Tree {
+	asBefore := next.Tree == c.before.Tree && len(c.refs) == 0 // contents that before did not know were read
+	if asBefore {
 		next.Pieces = c.before.Pieces
 	} else {
 		next.Pieces = make(map[key.Digest][]pack.Piece, len(c.before.Pieces)+len(c.refs))
@@ -101,7 +102,7 @@ func (c *capture) result(root *listing, where map[key.Digest]pack.Piece) (*Captu
 		if e.names == nil || e.names[0] == e {
 			stamps = append(stamps, e.stamp)
 		}
-		if err == nil && next.Tree != c.before.Tree {
+		if err == nil && !asBefore {
 			err = c.locate(out, e.node, where)
 		}
 	})

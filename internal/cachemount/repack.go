@@ -1,7 +1,6 @@
 package cachemount
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -11,9 +10,9 @@ import (
 )
 
 const (
-	// maxPacks is how many packs a mount may lie in before the small ones are joined.
-	maxPacks = 24
-	// smallPack is the size, in bytes, up to which a pack is joined with others.
+	// maxSmall is how many small packs a mount may lie in before they are joined.
+	maxSmall = 16
+	// smallPack is the size, in bytes, up to which a pack is small.
 	smallPack = 8 << 20
 	// deadPack is the share of a pack below which what still counts in it is packed anew, once more than half of all that the mount's packs
 	// hold is dead.
@@ -25,15 +24,13 @@ const (
 func stale(g *generation.Generation, sizes map[key.Digest]int64) map[key.Digest]bool {
 	live := liveBytes(g)
 	out := map[key.Digest]bool{}
-	bySize := slices.SortedFunc(maps.Keys(live), func(a, b key.Digest) int {
-		return cmp.Or(cmp.Compare(sizes[a], sizes[b]), slices.Compare(a[:], b[:]))
-	})
-	if len(live) > maxPacks {
-		for _, p := range bySize[:len(live)-maxPacks/2] {
-			if sizes[p] <= smallPack {
-				out[p] = true
-			}
+	for p := range live {
+		if sizes[p] <= smallPack {
+			out[p] = true
 		}
+	}
+	if len(out) <= maxSmall {
+		clear(out)
 	}
 	var all, used int64
 	for p, n := range live {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -42,23 +43,54 @@ type Saved struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	mu      sync.Mutex
-	saves   map[string]*save  // by the directories of keys
-	pending map[string]*saved // directories whose saving was stopped, and what left them
+	mu    sync.Mutex
+	saves map[string][]*save // what goes on, by the directories of keys
+	dirs  map[string]*used   // by directory
+}
+
+// used is a directory that steps of this build had.
+type used struct {
+	left     *saved   // the step that left it last, while that is not saved
+	secrets  [][]byte // of all steps that had it since it was last searched for them
+	guarded  bool     // the mark that says so is this build's
+	captures int      // how often it was captured
+	unsaved  bool     // it is not what the remote cache has, for a reason on this machine, and not to take that one's place
 }
 
 // NewSaved makes a Store over the local one. ctx is the whole build's. Close it.
 func NewSaved(ctx context.Context, local *Local, session *cache.Session, opt Options) *Saved {
-	s := &Saved{local: local.In(session.Domain()), session: session, opt: opt, saves: map[string]*save{}, pending: map[string]*saved{}}
+	s := &Saved{local: local.In(session.Domain()), session: session, opt: opt, saves: map[string][]*save{}, dirs: map[string]*used{}}
 	s.ctx, s.stop = context.WithCancel(ctx)
 	return s
 }
 
+// of gives what is known of a directory. The caller holds s.mu.
+func (s *Saved) of(dir string) *used {
+	u := s.dirs[dir]
+	if u == nil {
+		u = new(used)
+		s.dirs[dir] = u
+	}
+	return u
+}
+
 // Acquire is Store's.
 func (s *Saved) Acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) (Mount, error) {
-	s.interrupt(s.local.keyDir(k))
+	keyDir := s.local.keyDir(k)
+	if err := s.interrupt(ctx, keyDir); err != nil {
+		return nil, err
+	}
+	if s.opt.Save {
+		s.discardUnsearched(keyDir)
+	}
+	failed := false
 	m, err := s.local.acquire(ctx, k, sharing, func(ctx context.Context, dir string) error {
-		if done, err := s.restore(ctx, k, dir); done || err != nil || fill == nil {
+		done, err := s.restore(ctx, k, dir)
+		if err != nil && ctx.Err() == nil { // of this machine: it costs the mount's content, no more (DESIGN invariant 7)
+			s.session.Lose(fmt.Errorf("cache mount %s begins empty, and is not saved: %w", k.Name(), err))
+			failed, err = true, empty(dir)
+		}
+		if done || err != nil || fill == nil {
 			return err
 		}
 		return fill(ctx, dir)
@@ -66,24 +98,59 @@ func (s *Saved) Acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) 
 	if err != nil {
 		return nil, err
 	}
-	return &saved{m, s, k, nil}, nil
+	if failed {
+		s.mu.Lock()
+		s.of(m.dir).unsaved = true
+		s.mu.Unlock()
+	}
+	return &saved{m, s, k}, nil
 }
 
 // saved is a mount that is saved when it is released.
 type saved struct {
 	*slot
-	s       *Saved
-	k       Key
-	secrets [][]byte // of the step that left it
+	s *Saved
+	k Key
 }
 
-func (m *saved) Release(left Left) error {
-	err := m.slot.Release(left)
-	if err == nil && left.Whole && m.s.opt.Save {
-		m.secrets = left.Secrets
+// Guard is Mount's.
+func (m *saved) Guard(secrets [][]byte) error {
+	m.s.mu.Lock()
+	u := m.s.of(m.dir)
+	u.secrets, u.guarded = append(u.secrets, secrets...), true
+	m.s.mu.Unlock()
+	return m.slot.Guard(secrets)
+}
+
+// Release is Mount's.
+func (m *saved) Release(whole bool) error {
+	err := m.slot.Release(whole)
+	if err == nil && whole && m.s.opt.Save {
 		m.s.begin(m)
 	}
 	return err
+}
+
+// discardUnsearched removes directories in which a step had secrets that nobody knows any more: another process ended before it could search
+// them. What they held otherwise comes from the remote cache again.
+func (s *Saved) discardUnsearched(keyDir string) {
+	numbers, err := slots(keyDir)
+	if err != nil {
+		return // there is none yet
+	}
+	for _, n := range numbers {
+		dir := filepath.Join(keyDir, strconv.Itoa(n))
+		s.mu.Lock()
+		ours := s.of(dir).guarded
+		s.mu.Unlock()
+		if ours || !exists((&slot{dir: dir}).secretsFile()) {
+			continue
+		}
+		err := s.local.Remove(filepath.Join(filepath.Base(keyDir), strconv.Itoa(n)))
+		if err != nil && !errors.Is(err, ErrInUse) {
+			s.opt.Warn(err.Error())
+		}
+	}
 }
 
 // restore makes a new directory what a remote cache has of the mount. Only a directory that is complete becomes one of the mount's, so that no
@@ -100,11 +167,13 @@ func (s *Saved) restore(ctx context.Context, k Key, dir string) (bool, error) {
 			end(fmt.Sprintf("%d files, %s", found.Row.Files, units.BytesSize(float64(found.Row.Size))), nil)
 			return true, keepRestored(filepath.Dir(dir), found, stamps)
 		}
-		end("it is not restored: "+err.Error(), nil)
+		end("it is not restored", nil)
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
-		found.Lost(err)
+		if !found.Lost(err) {
+			return false, err
+		}
 		if err := empty(dir); err != nil {
 			return false, err
 		}

@@ -15,30 +15,39 @@ import (
 	"larder/internal/tree"
 )
 
-// slot is one directory of a key, locked.
+// slot is one directory of a key, locked. Files beside it say what state it is in:
+//
+//	rest     is there while nobody has it; its time says since when. Gone without anybody having it: a step was killed there
+//	torn     a step did not come to its end, and none that began later has
+//	secrets  a step that had it was given secrets, and what it left has not been searched for them
+//	ledger   what steps were shown
 type slot struct {
 	dir    string
 	lock   *flock.Lock
 	shared bool // another step had it already when it was locked
 	past   int64
+	torn   bool // it was torn when this step began
 }
 
 func (m *slot) Dir() string { return filepath.Join(m.dir, "data") }
 
-func (m *slot) ledgerFile() string { return filepath.Join(m.dir, "ledger") }
-
-// restFile is there while nobody has the mount; its time says since when.
-func (m *slot) restFile() string { return filepath.Join(m.dir, "rest") }
+func (m *slot) ledgerFile() string  { return filepath.Join(m.dir, "ledger") }
+func (m *slot) restFile() string    { return filepath.Join(m.dir, "rest") }
+func (m *slot) tornFile() string    { return filepath.Join(m.dir, "torn") }
+func (m *slot) secretsFile() string { return filepath.Join(m.dir, "secrets") }
 
 // begin notes that a step has the mount from now on.
 func (m *slot) begin() {
 	now := time.Now()
 	os.Chtimes(filepath.Join(m.dir, "key"), now, now)
+	m.torn = exists(m.tornFile())
 	switch st, err := os.Stat(m.restFile()); {
 	case err == nil && !m.shared:
 		m.past = st.ModTime().UnixNano()
-	case err == nil || m.shared || exists(m.ledgerFile()):
-		m.past = now.UnixNano() // a step may be writing to it, or was killed while it did
+	case m.shared:
+		m.past = now.UnixNano() // another step is writing to it
+	case exists(m.ledgerFile()):
+		m.past, m.torn = now.UnixNano(), true // one was killed while it did
 	}
 	os.Remove(m.restFile())
 }
@@ -61,17 +70,10 @@ func (m *slot) Past() (Past, error) {
 }
 
 func readLedger(path string) (*tree.Node, error) {
-	st, err := os.Stat(path)
+	b, err := readBounded(path, maxLedger)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if st.Size() > maxLedger {
-		return nil, tree.ErrDamaged
-	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +98,9 @@ func (m *slot) Show(ctx context.Context, seen *tree.Node, by key.Digest) error {
 	return writeTree(m.ledgerFile(), all)
 }
 
+// Guard is Mount's: the mark outlives the process.
+func (m *slot) Guard([][]byte) error { return os.WriteFile(m.secretsFile(), nil, 0o600) }
+
 // writeTree writes a tree so that there is either the old file or the whole new one.
 func writeTree(path string, root *tree.Node) error {
 	return replaceFile(path, func(f *os.File) error { return tree.Encode(f, root) })
@@ -103,7 +108,7 @@ func writeTree(path string, root *tree.Node) error {
 
 // replaceFile puts a new file in the place of an old one.
 func replaceFile(path string, write func(f *os.File) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "tmp-")
+	f, err := os.CreateTemp(filepath.Dir(path), temporary)
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,35 @@ func replaceFile(path string, write func(f *os.File) error) error {
 }
 
 // Release is Mount's. What a step left stays on this disk in any case, half a download being better than none.
-func (m *slot) Release(Left) error {
-	err := os.WriteFile(m.restFile(), nil, 0o644)
-	return errors.Join(err, m.lock.Unlock())
+func (m *slot) Release(whole bool) error {
+	var errs []error
+	switch {
+	case !whole:
+		errs = append(errs, os.WriteFile(m.tornFile(), nil, 0o600))
+	case m.torn: // a tool has been over what the killed one left
+		errs = append(errs, os.Remove(m.tornFile()))
+	}
+	if errors.Is(errors.Join(errs...), fs.ErrNotExist) {
+		errs = nil
+	}
+	return errors.Join(append(errs, m.rest())...)
+}
+
+// patience is how long a step that leaves waits to be told whether it is the last.
+const patience = 5 * time.Second
+
+// rest says that nobody has the mount from now on, if that is so: who leaves last says when. Without that it counts as one that a step was killed in.
+func (m *slot) rest() error {
+	// Whoever wants it at this moment finds the lock taken, and must not be given another directory for that.
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	adding, err := flock.Acquire(ctx, addLock(filepath.Dir(m.dir)), flock.Exclusive)
+	if err != nil {
+		return m.lock.Unlock()
+	}
+	alone, err := m.lock.Alone()
+	if alone {
+		err = os.WriteFile(m.restFile(), nil, 0o600)
+	}
+	return errors.Join(err, m.lock.Unlock(), adding.Unlock())
 }

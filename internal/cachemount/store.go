@@ -66,8 +66,11 @@ type Mount interface {
 	// Show adds what this step is going to be shown to what Past will say. It has to be called before the step runs: what a killed
 	// step leaves was made of that. by names who is shown it, see ledger.Look.
 	Show(ctx context.Context, seen *tree.Node, by key.Digest) error
-	// Release gives it back.
-	Release(left Left) error
+	// Guard says, before the step runs, which values it was given that are not to be saved with the mount.
+	Guard(secrets [][]byte) error
+	// Release gives it back. whole says that the step's command came to its end, whether or not it succeeded: what it left is worth
+	// saving.
+	Release(whole bool) error
 }
 
 // Past is what a mount knows of the steps that had it (DESIGN section 3, Times).
@@ -76,14 +79,6 @@ type Past struct {
 	Ledger *tree.Node
 	// Newest is the time after which nothing in the mount was written, in nanoseconds since 1970. 0 says that no step has had it.
 	Newest int64
-}
-
-// Left is how a step leaves a mount.
-type Left struct {
-	// Whole says that the step's command came to its end, whether or not it succeeded: what it left is worth saving.
-	Whole bool
-	// Secrets are values that the step was given and that are not to be saved.
-	Secrets [][]byte
 }
 
 // Local is a Store in a directory, shared by any number of processes. It is safe for concurrent use.
@@ -205,8 +200,10 @@ func slots(dir string) ([]int, error) {
 
 // lockAdding keeps others from making directories for a key.
 func (s *Local) lockAdding(ctx context.Context, dir string) (*flock.Lock, error) {
-	return flock.Acquire(ctx, filepath.Join(dir, "add.lock"), flock.Exclusive)
+	return flock.Acquire(ctx, addLock(dir), flock.Exclusive)
 }
+
+func addLock(dir string) string { return filepath.Join(dir, "add.lock") }
 
 // add makes one more directory for a key, complete before anybody sees it. Whoever fills one keeps others from filling
 // the same; where one has come into being meanwhile that will do, nothing is added.

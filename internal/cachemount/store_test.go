@@ -26,7 +26,7 @@ func acquire(t *testing.T, s Store, k Key, sharing Sharing) Mount {
 
 func release(t *testing.T, m Mount) {
 	t.Helper()
-	if err := m.Release(Left{Whole: true}); err != nil {
+	if err := m.Release(true); err != nil {
 		t.Error(err)
 	}
 }

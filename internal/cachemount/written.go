@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/docker/go-units"
 
@@ -21,52 +23,76 @@ import (
 )
 
 // capture writes down what is in a directory now. Meanwhile no step, of whatever process, gets it, and none is given a second one in its place.
+// An error that wraps errBusy says that a step has it; who leaves it last saves it.
 func (s *Saved) capture(ctx context.Context, m *saved) error {
-	dir := m.dir
-	adding, err := s.local.lockAdding(ctx, filepath.Dir(dir))
+	adding, err := s.local.lockAdding(ctx, filepath.Dir(m.dir))
 	if err != nil {
 		return err
 	}
 	defer adding.Unlock()
-	lock, err := flock.TryDir(dir, flock.Exclusive)
-	if errors.Is(err, flock.ErrBusy) || errors.Is(err, fs.ErrNotExist) {
-		return nil // whoever leaves it last saves it; or it was pruned
-	}
-	if err != nil {
+	lock, err := flock.TryDir(m.dir, flock.Exclusive)
+	switch {
+	case errors.Is(err, flock.ErrBusy):
+		return errBusy
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it was pruned
+	case err != nil:
 		return err
 	}
 	defer lock.Unlock()
-	sl := &slot{dir: dir}
+	sl := &slot{dir: m.dir}
+	s.mu.Lock()
+	u := *s.of(m.dir)
+	s.mu.Unlock()
+	switch {
+	case u.unsaved, !exists(sl.restFile()), exists(sl.tornFile()):
+		return nil // what is in there is not worth saving, until a step comes to its end there
+	case exists(sl.secretsFile()) && !u.guarded:
+		return nil // a step of another process had secrets that are not known here
+	}
 	past, err := sl.Past()
 	if err != nil {
 		return err
 	}
-	old := loadState(dir)
+	old := loadState(m.dir)
 	if old.base == nil {
-		s.session.LearnPieces(ctx)
+		s.session.LearnPieces()
+	} else {
+		s.session.Know(old.base, old.generation)
 	}
 	end := s.opt.Begin("save cache mount " + m.k.Name())
-	note, err := s.write(ctx, sl, m.k, old, past.Ledger, m.secrets)
+	note, err := s.write(ctx, sl, m.k, old, past.Ledger, u)
 	if ctx.Err() != nil {
 		end("stopped", nil)
 		return nil
 	}
 	end(note, err)
-	return err
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	seen := s.of(m.dir)
+	seen.captures++
+	seen.secrets, seen.guarded = nil, false // nobody got the directory meanwhile
+	s.mu.Unlock()
+	if err := os.Remove(sl.secretsFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // write packs what is new and hands the next generation to the session.
-func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tree.Node, secrets [][]byte) (note string, err error) {
+func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tree.Node, u used) (note string, err error) {
 	shape, err := outline(sl.Dir())
 	if err != nil {
 		return "", err
 	}
 	kind := layout.Detect(k.ID, k.ID, shape)
-	drop := s.stale(ctx, &old)
-	before := without(old.generation, drop)
+	unusable := s.stale(ctx, &old)
+	before := without(old.generation, unusable)
 	have := func(d key.Digest) (pack.Piece, bool) {
 		p, ok := s.session.Piece(d)
-		return p, ok && !drop[p.Pack]
+		return p, ok && !unusable[p.Pack]
 	}
 	w := pack.NewWriter(pack.Options{Dir: s.opt.Temp, Have: have, Done: s.session.SendPack})
 	defer w.Abort()
@@ -74,7 +100,7 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 		Exclude: func(path string, dir bool) bool {
 			return kind.Excluded(path) || !dir && kind.Secret(path) || s.opt.Exclude.Match(path)
 		},
-		Secrets: secrets,
+		Secrets: u.secrets,
 	})
 	if err != nil {
 		return "", err
@@ -83,15 +109,16 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 		s.opt.Warn(fmt.Sprintf("cache mount %s: %s not saved: the value of a secret is in there", k.Name(), some(got.LeftOut)))
 	}
 	got.Next.Ledger = seen
+	if u.captures > 0 { // counts are of builds, not of steps: what an earlier step of this one used counts as used
+		once(got.Next.Idle)
+	}
 	kind = layout.Detect(k.ID, k.ID, got.Next.Tree)
 	next, dropped, err := generation.Trim(got.Next, kind, s.opt.Trim)
 	if err != nil {
 		return "", err
 	}
-	for _, path := range dropped {
-		if err := os.RemoveAll(filepath.Join(sl.Dir(), path)); err != nil {
-			return "", err
-		}
+	if err := drop(sl.Dir(), next.Tree, dropped); err != nil {
+		return "", err
 	}
 	files, size, err := count(next.Tree)
 	if err != nil {
@@ -99,7 +126,7 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 	}
 	base, err := s.session.PutMount(cache.MountChange{
 		Slot: sl.dir, Key: k.Digest(), ID: k.Name(), Platform: k.Platform, United: kind.United(),
-		Base: old.base, Prev: old.generation, Next: next, Anew: len(drop) > 0, Files: files, Size: size, Had: got.Had, Hit: got.Used,
+		Base: old.base, Prev: old.generation, Next: next, Anew: len(unusable) > 0, Again: u.captures > 0, Files: files, Size: size, Had: got.Had, Hit: got.Used,
 	})
 	if err != nil {
 		return "", err
@@ -125,13 +152,44 @@ func (s *Saved) stale(ctx context.Context, old *state) map[key.Digest]bool {
 			}
 		}
 	}
-	drop := stale(old.generation, sizes)
+	packs := stale(old.generation, sizes)
 	missing, whole := s.session.Missing(ctx, old.base)
-	maps.Copy(drop, missing)
+	maps.Copy(packs, missing)
 	if !whole {
 		old.base = nil
 	}
-	return drop
+	return packs
+}
+
+// once takes back that a capture counted the build once more.
+func once(idle map[string]int) {
+	for path, n := range idle {
+		if idle[path] = n - 1; n <= 1 {
+			delete(idle, path)
+		}
+	}
+}
+
+// drop removes what was trimmed, and gives the directories that it was in their times back.
+func drop(dir string, root *tree.Node, dropped []string) error {
+	parents := map[string]bool{}
+	for _, p := range dropped {
+		if err := os.RemoveAll(filepath.Join(dir, p)); err != nil {
+			return err
+		}
+		parents[path.Dir(p)] = true
+	}
+	now := time.Now()
+	for p := range parents {
+		_, n, err := tree.Resolve(root, p, false)
+		if err != nil || n == nil {
+			continue // it went too
+		}
+		if err := os.Chtimes(filepath.Join(dir, p), now, time.Unix(0, n.MTime)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // some names the first of a list of paths, and how many more there are.

@@ -89,6 +89,16 @@ func Acquire(ctx context.Context, path string, mode Mode) (*Lock, error) {
 	}
 }
 
+// Alone makes a shared lock exclusive if nobody else holds it, and tells whether it is. Where it is not, the lock may be lost: nothing but Unlock
+// is to follow.
+func (l *Lock) Alone() (bool, error) {
+	err := flock(l.f, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Unlock lets go and leaves the file where it is.
 func (l *Lock) Unlock() error { return l.f.Close() }
 

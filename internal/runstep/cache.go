@@ -19,8 +19,8 @@ import (
 	"larder/internal/tree"
 )
 
-// acquireCaches takes hold of the step's cache mounts; of locked ones in an order that is the same for all steps: two that want the same
-// must not each hold one and wait for the other.
+// acquireCaches takes hold of the step's cache mounts. Where one of them is locked, that is done in an order that is the same for all steps: two
+// that want the same must not each hold one and wait for the other. A locked one waits for those who share it, too.
 func (p *prepared) acquireCaches(ctx context.Context) error {
 	type want struct {
 		name    string
@@ -63,24 +63,19 @@ func (p *prepared) acquireCaches(ctx context.Context) error {
 		p.caches[w.name] = c
 		return nil
 	}
-	// Those that no step waits for are restored beside each other.
-	eg, ctx := errgroup.WithContext(ctx)
-	var locked []want
-	for _, w := range wanted {
-		if w.sharing == cachemount.Locked {
-			locked = append(locked, w)
-			continue
-		}
-		eg.Go(func() error { return acquire(ctx, w) })
-	}
-	eg.Go(func() error {
-		for _, w := range locked {
+	if slices.ContainsFunc(wanted, func(w want) bool { return w.sharing == cachemount.Locked }) {
+		for _, w := range wanted {
 			if err := acquire(ctx, w); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
+	// Nobody waits for another step here: they are restored beside each other.
+	eg, ctx := errgroup.WithContext(ctx)
+	for _, w := range wanted {
+		eg.Go(func() error { return acquire(ctx, w) })
+	}
 	return eg.Wait()
 }
 

@@ -242,7 +242,7 @@ func (p *prepared) release(whole bool) error {
 		errs = append(errs, m.Discard())
 	}
 	for _, c := range p.caches {
-		errs = append(errs, c.Release(cachemount.Left{Whole: whole, Secrets: p.given}))
+		errs = append(errs, c.Release(whole))
 	}
 	return errors.Join(errs...)
 }

@@ -152,7 +152,7 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 // compiled just as well.
 func ended(ctx context.Context, err error) bool {
 	var exit *runtime.ExitError
-	return ctx.Err() == nil && (err == nil || errors.As(err, &exit))
+	return ctx.Err() == nil && (err == nil || errors.As(err, &exit) && exit.Code < 128) // the others were killed
 }
 
 // processError tells a command's own failure from the machine's.

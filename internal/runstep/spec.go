@@ -37,7 +37,20 @@ func (p *prepared) spec(ctx context.Context) (runtime.Spec, error) {
 	if spec.Cwd == "" {
 		spec.Cwd = "/"
 	}
-	return spec, nil
+	return spec, p.guard()
+}
+
+// guard tells the step's cache mounts which secrets it gets.
+func (p *prepared) guard() error {
+	if len(p.given) == 0 {
+		return nil
+	}
+	for _, c := range p.caches {
+		if err := c.Guard(p.given); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // proxyEnv are the variables of a proxy, which are set for the run and recorded nowhere.
