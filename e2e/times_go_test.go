@@ -15,7 +15,7 @@ WORKDIR /src
 COPY go.mod ./
 COPY data/ data/
 COPY other/ other/
-RUN --mount=type=cache,target=/root/.cache/go-build mkdir /out; go test ./... > /out/log 2>&1; echo "exit $?" >> /out/log
+RUN --mount=type=cache,target=/root/.cache/go-build mkdir /out; go test -vet=off ./... > /out/log 2>&1; echo "exit $?" >> /out/log
 FROM scratch
 COPY --from=build /out /
 `,

@@ -12,28 +12,36 @@ import (
 	"time"
 )
 
-// timed has four sources: two of one COPY, one of a COPY of its own, whose layer of an earlier build is given back when it changes back,
-// and one that a RUN makes. Each tool turns them into something in a cache mount.
+// timed has sources from everywhere: two of one COPY, one of a COPY of its own, whose layer of an earlier build is given back when it
+// changes back, one that a RUN makes, one that another stage makes, and one that is bound into the step. Each tool turns them into
+// something in a cache mount.
 const timed = `ARG REGISTRY
+FROM ${REGISTRY}/toolchain AS other
+WORKDIR /other
+COPY tools/unit.sh far.txt .
+RUN sh unit.sh far $(cat far.txt) .
 FROM ${REGISTRY}/toolchain AS build
 WORKDIR /src
 COPY tools/ tools/
-COPY lib/ lib/
+COPY --link lib/ lib/
 COPY gen.txt .
 RUN mkdir gen && sh tools/unit.sh gen $(cat gen.txt) gen
+COPY --from=other /other far/
 COPY app/ app/
-RUN mkdir /out
-RUN --mount=type=cache,target=/obj make -s -f tools/Makefile && /obj/prog > /out/make
-RUN --mount=type=cache,target=/obj ninja -f tools/build.ninja >/dev/null && /obj/n/prog > /out/ninja
-RUN --mount=type=cache,target=/state python3 tools/newer.py newer
-RUN --mount=type=cache,target=/state python3 tools/newer.py differs
-RUN --mount=type=cache,target=/pyc PYTHONPYCACHEPREFIX=/pyc python3 tools/pyc.py
+RUN --mount=type=cache,target=/obj --mount=type=bind,source=bound,target=bound mkdir /out && make -s -f tools/Makefile && /obj/prog > /out/make
+RUN --mount=type=cache,target=/obj --mount=type=bind,source=bound,target=bound ninja -f tools/build.ninja >/dev/null && /obj/n/prog > /out/ninja
+RUN --mount=type=cache,target=/state --mount=type=cache,target=/pyc --mount=type=bind,source=bound,target=bound <<EOF
+set -e
+python3 tools/newer.py newer
+python3 tools/newer.py differs
+PYTHONPYCACHEPREFIX=/pyc python3 tools/pyc.py
+EOF
 FROM scratch
 COPY --from=build /out /
 `
 
 // units are the sources. What is made of them says what value they have.
-var units = []string{"main", "part", "lib", "gen"}
+var units = []string{"main", "part", "lib", "gen", "far", "bound"}
 
 var timedTools = []string{"make", "ninja", "newer", "differs", "pyc"}
 
@@ -44,11 +52,14 @@ var timedFiles = map[string]string{
 printf 'value = %s\n' $2 > $3/$1.py
 `,
 	"tools/prog.c": `#include <stdio.h>
-int main_value(void), part_value(void), lib_value(void), gen_value(void);
-int main(void) { printf("%d %d %d %d\n", main_value(), part_value(), lib_value(), gen_value()); return 0; }
+int main_value(void), part_value(void), lib_value(void), gen_value(void), far_value(void), bound_value(void);
+int main(void) {
+	printf("%d %d %d %d %d %d\n", main_value(), part_value(), lib_value(), gen_value(), far_value(), bound_value());
+	return 0;
+}
 `,
-	"tools/Makefile": `VPATH = app lib gen tools
-/obj/prog: /obj/prog.o /obj/main.o /obj/part.o /obj/lib.o /obj/gen.o
+	"tools/Makefile": `VPATH = app lib gen far bound tools
+/obj/prog: /obj/prog.o /obj/main.o /obj/part.o /obj/lib.o /obj/gen.o /obj/far.o /obj/bound.o
 	gcc -o $@ $^
 /obj/%.o: %.c
 	echo $* >> /out/make.made
@@ -69,13 +80,17 @@ build /obj/n/lib.o: cc lib/lib.c
   unit = lib
 build /obj/n/gen.o: cc gen/gen.c
   unit = gen
-build /obj/n/prog: link /obj/n/prog.o /obj/n/main.o /obj/n/part.o /obj/n/lib.o /obj/n/gen.o
+build /obj/n/far.o: cc far/far.c
+  unit = far
+build /obj/n/bound.o: cc bound/bound.c
+  unit = bound
+build /obj/n/prog: link /obj/n/prog.o /obj/n/main.o /obj/n/part.o /obj/n/lib.o /obj/n/gen.o /obj/n/far.o /obj/n/bound.o
 `,
 	// As cargo does: what was made is older than a source that changed. And as others do: the source's time is another one.
 	"tools/newer.py": `import os, re, sys, time
 how = sys.argv[1]
 values, made = [], []
-for source in ["app/main.c", "app/part.c", "lib/lib.c", "gen/gen.c"]:
+for source in ["app/main.c", "app/part.c", "lib/lib.c", "gen/gen.c", "far/far.c", "bound/bound.c"]:
     unit = os.path.basename(source)[:-2]
     state = "/state/" + how + "-" + unit
     at = os.stat(source).st_mtime_ns
@@ -98,7 +113,7 @@ with open("/out/" + how + ".made", "w") as f:
 `,
 	"tools/pyc.py": `import importlib.util, os, sys
 values, made = [], []
-for source in ["/src/app/main.py", "/src/app/part.py", "/src/lib/lib.py", "/src/gen/gen.py"]:
+for source in ["/src/app/main.py", "/src/app/part.py", "/src/lib/lib.py", "/src/gen/gen.py", "/src/far/far.py", "/src/bound/bound.py"]:
     unit = os.path.basename(source)[:-3]
     cached = importlib.util.cache_from_source(source)
     def at():
@@ -121,8 +136,8 @@ with open("/out/pyc.made", "w") as f:
 type values map[string]string
 
 func (v values) files() map[string]string {
-	files := map[string]string{"gen.txt": v["gen"] + "\n", "app/README": v["README"]}
-	for unit, dir := range map[string]string{"main": "app", "part": "app", "lib": "lib"} {
+	files := map[string]string{"gen.txt": v["gen"] + "\n", "far.txt": v["far"] + "\n", "app/README": v["README"]}
+	for unit, dir := range map[string]string{"main": "app", "part": "app", "lib": "lib", "bound": "bound"} {
 		files[dir+"/"+unit+".c"] = fmt.Sprintf("int %s_value(void) { return %s; }\n", unit, v[unit])
 		files[dir+"/"+unit+".py"] = fmt.Sprintf("value = %s\n", v[unit])
 	}
@@ -189,7 +204,7 @@ func TestTimes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newCI(t, "toolchain", timedFiles)
 			p.stamp = c.stamp
-			v := values{"main": "1", "part": "1", "lib": "1", "gen": "1"}
+			v := values{"main": "1", "part": "1", "lib": "1", "gen": "1", "far": "1", "bound": "1"}
 			p.timedBuild(t, "first", v, slices.Clone(units))
 			for i, step := range []struct {
 				what string
@@ -198,10 +213,10 @@ func TestTimes(t *testing.T) {
 				{"a change", values{"main": "2"}},
 				{"a revert", values{"main": "1"}},
 				{"a revert with a change beside it", values{"main": "2", "part": "2"}},
-				{"another COPY and what a RUN makes", values{"lib": "2", "gen": "2"}},
-				{"reverts of a whole COPY and of what a RUN makes", values{"lib": "1", "gen": "1"}},
+				{"everything else", values{"lib": "2", "gen": "2", "far": "2", "bound": "2"}},
+				{"reverts of everything else", values{"lib": "1", "gen": "1", "far": "1", "bound": "1"}},
 				{"nothing that counts", nil},
-				{"a revert of a COPY below a change", values{"lib": "2", "main": "3"}},
+				{"a revert of a COPY below a change", values{"lib": "2", "far": "2", "main": "3"}},
 			}[:min(7, rounds(c.short, 7))] {
 				seen := maps.Clone(v)
 				maps.Copy(v, step.edit)
@@ -224,8 +239,8 @@ func TestTimes(t *testing.T) {
 // branch has.
 func TestTimesOfBranches(t *testing.T) {
 	p := newCI(t, "toolchain", timedFiles)
-	main := values{"main": "1", "part": "1", "lib": "1", "gen": "1"}
-	feature := values{"main": "1", "part": "2", "lib": "1", "gen": "2"}
+	main := values{"main": "1", "part": "1", "lib": "1", "gen": "1", "far": "1", "bound": "1"}
+	feature := values{"main": "1", "part": "2", "lib": "1", "gen": "2", "far": "1", "bound": "2"}
 	p.timedBuild(t, "default", main, nil)
 	p.timedBuild(t, "the branch begins", feature, feature.changed(main), "--cache-scope", "feature")
 	main["main"] = "2"
@@ -234,8 +249,8 @@ func TestTimesOfBranches(t *testing.T) {
 	p.timedBuild(t, "nothing on the branch", feature, []string{}, "--cache-scope", "feature")
 	maps.Copy(feature, values{"main": "2"})
 	p.timedBuild(t, "the branch merges default", feature, []string{"main"}, "--cache-scope", "feature")
-	maps.Copy(main, values{"part": "2", "gen": "2"})
-	p.timedBuild(t, "default merges the branch", main, []string{"gen", "part"})
+	maps.Copy(main, values{"part": "2", "gen": "2", "bound": "2"})
+	p.timedBuild(t, "default merges the branch", main, []string{"bound", "gen", "part"})
 }
 
 // TestSoakTimes edits at random, on random branches: what tools give is what a build from nothing gives.
@@ -245,12 +260,12 @@ func TestSoakTimes(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := newCI(t, "toolchain", timedFiles)
 	branches := map[string]values{}
-	for n := range rounds(3, 150) {
+	for n := range rounds(2, 150) {
 		branch := []string{"default", "a", "b"}[r.IntN(3)]
 		if branches[branch] == nil || r.IntN(6) == 0 { // another branch's state: begin, reset or merge
 			branches[branch] = maps.Clone(branches[[]string{"default", "a", "b"}[r.IntN(3)]])
 			if branches[branch] == nil {
-				branches[branch] = values{"main": "0", "part": "0", "lib": "0", "gen": "0"}
+				branches[branch] = values{"main": "0", "part": "0", "lib": "0", "gen": "0", "far": "0", "bound": "0"}
 			}
 		}
 		v := branches[branch]
@@ -259,8 +274,8 @@ func TestSoakTimes(t *testing.T) {
 				v[u] = strconv.Itoa(r.IntN(3))
 			}
 		}
-		if p.stamp = (time.Time{}); r.IntN(4) == 0 {
-			p.stamp = time.Date(2020+r.IntN(2), 1, 1, 0, 0, 0, 0, time.UTC)
+		if p.stamp = (time.Time{}); r.IntN(3) == 0 {
+			p.stamp = time.Date([]int{1970, 1980, 2020, 2021, 2100}[r.IntN(5)], 1, 1, 0, 0, 0, 0, time.UTC)
 		}
 		p.timedBuild(t, fmt.Sprintf("build %d, on %s: %v", n, branch, v), v, nil, "--cache-scope", branch)
 		if t.Failed() {
