@@ -11,10 +11,16 @@ import (
 )
 
 // TestMountSmall says what a cache mount of 50 files and 500 kB costs a build on an empty machine altogether: it is restored, a line is
-// added to it, and it is saved. `make bench` has the figure that counts; here other tests may run beside.
+// added to it, and it is saved. The bound is loose, as other tests may run beside.
 func TestMountSmall(t *testing.T) {
-	p := newCI(t, "busybox", nil)
-	const step = "ARG REGISTRY\nFROM ${REGISTRY}/busybox\nARG ROUND\nRUN %s mkdir -p /m; cd /m; test -e f1 || for i in $(seq 50); do head -c 10000 /dev/urandom > f$i; done; cat f* | wc -c; echo $ROUND >> log\n"
+	files := map[string]string{}
+	for i := range 50 {
+		name := fmt.Sprintf("f%d", i)
+		files["m/"+name] = string(noise(name, 10_000))
+	}
+	p := newCI(t, "busybox", files)
+	const step = "ARG REGISTRY\nFROM ${REGISTRY}/busybox\nCOPY m /m\nCOPY m /first\nARG ROUND\n" +
+		"RUN %s cd /m; test -e f1 || cp /first/* .; cat f* | wc -c; echo $ROUND >> log\n"
 	kinds := map[string]string{"with": fmt.Sprintf(step, "--mount=type=cache,target=/m"), "without": fmt.Sprintf(step, "")}
 	took := map[string][]time.Duration{}
 	for round := range 1 + rounds(5, 41) {
@@ -31,8 +37,9 @@ func TestMountSmall(t *testing.T) {
 	}
 	with, without := median(took["with"]), median(took["without"])
 	t.Logf("%s with the mount, %s without: it costs %s", with, without, with-without)
-	if with-without > 250*time.Millisecond {
-		t.Errorf("the mount costs %s", with-without)
+	// The fastest builds are those that nothing else on this machine held up.
+	if cost := slices.Min(took["with"]) - slices.Min(took["without"]); cost > 250*time.Millisecond {
+		t.Errorf("the mount costs %s", cost)
 	}
 }
 
