@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests, demo and benches need, where they are missing.
 set -eu
 
-packages='runc crun skopeo buildah docker-registry debootstrap busybox-static ca-certificates git util-linux xz-utils bzip2'
+packages='runc crun skopeo buildah docker-registry debootstrap busybox-static ca-certificates git util-linux xz-utils bzip2 sqlite3'
 
 missing=
 for p in $packages; do
