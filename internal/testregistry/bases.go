@@ -23,7 +23,9 @@ func CacheDir() string {
 func BasesDir() string { return filepath.Join(CacheDir(), "bases") }
 
 // BaseNames are the base images that hack/bases knows, each after its parent.
-func BaseNames() []string { return []string{"busybox", "debian", "golang", "node", "python", "toolchain"} }
+func BaseNames() []string {
+	return []string{"busybox", "debian", "golang", "node", "python", "toolchain"}
+}
 
 // Base gives the layout of a base image and skips the test where nobody has made it.
 func Base(t testing.TB, name string) string {
