@@ -111,8 +111,11 @@ func TestUnchangedAfterTrim(t *testing.T) {
 	m.trim = generation.Limits{Builds: 2}
 	stay := map[string]string{"d/used": "1", "top": "2"}
 	m.once(apart, map[string]string{"d/old": "3", "gone/old": "4", "d/used": "1", "top": "2"})
-	for range 3 {
+	for _, left := range []int{4, 2} { // the second one trims
 		m.once(apart, stay) // written again: used
+		if row := d.row(apart); row.Files != int64(left) {
+			t.Fatalf("%d files are saved, want %d", row.Files, left)
+		}
 	}
 	wants(t, "after the trim", d.restored(apart), stay)
 	d.traffic()
