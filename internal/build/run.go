@@ -47,14 +47,16 @@ type Copy struct {
 	Dir  string // on this machine
 }
 
-// Target is a target that was built, mounted for a command. Its methods are called one after the other: Run, Save, Close.
+// Target is a target that was built, mounted for a command. Its methods are called one after the other: Run, Results, Save, Close.
 type Target struct {
-	b    *building
-	r    *relay
-	cmd  *Command
-	c    container
-	dir  string // working directory
-	keep bool   // what the command left in cache mounts is worth saving
+	b   *building
+	r   *relay
+	cmd *Command
+	c   container
+	dir string // working directory
+
+	passed bool // the command's exit code was 0
+	keep   bool // what the command left in cache mounts is worth saving
 }
 
 // container is a *runstep.Container but in tests.
@@ -135,10 +137,13 @@ const (
 	notFound  = 127
 )
 
-// Run runs the command, copies its results, and gives its exit code; with an error as well where it could not be started.
-// When ctx ends, the command is killed.
+// Run runs the command and gives its exit code; with an error as well where it could not be started. When ctx ends, the command is
+// killed, and the error is ctx's cause.
 func (t *Target) Run(ctx context.Context) (code int, err error) {
 	err = t.c.Run(ctx)
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
 	var exit *runtime.ExitError
 	var start *runtime.StartError
 	switch {
@@ -149,7 +154,13 @@ func (t *Target) Run(ctx context.Context) (code int, err error) {
 	case err != nil:
 		return 0, err
 	}
-	t.keep = code < 128 // one that was killed may have left half of something
+	t.passed, t.keep = code == 0, !runstep.Killed(code)
+	return code, nil
+}
+
+// Results copies what the command left, however it ended. What is missing is an error after a command that passed, and a warning after
+// another. When ctx ends, the error is its cause.
+func (t *Target) Results(ctx context.Context) error {
 	var errs []error
 	for _, r := range t.cmd.Results {
 		from := r.Path
@@ -157,18 +168,21 @@ func (t *Target) Run(ctx context.Context) (code int, err error) {
 			from = path.Join(t.dir, from)
 		}
 		err := t.c.Copy(ctx, from, r.Dir)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("the command left no %s", from)
 		}
 		switch {
 		case err == nil:
-		case code != 0:
+		case !t.passed:
 			t.b.e.warn("%s:%s: %v", r.Dir, r.Path, err) // it has failed, and that is why
 		default:
 			errs = append(errs, fmt.Errorf("%s:%s: %w", r.Dir, r.Path, err))
 		}
 	}
-	return code, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func startCode(err *runtime.StartError) int {
@@ -193,9 +207,9 @@ func (t *Target) Save(ctx context.Context, stream *progress.Stream) error {
 // Writes tells whether there is a cache to save to.
 func (t *Target) Writes() bool { return t.b.session.Writes() }
 
-// Close ends the use of the target.
+// Close ends the use of the target. Without Save, nothing is saved.
 func (t *Target) Close() error {
-	err := t.c.Close(false)
+	err := t.c.Close(t.keep)
 	t.b.close()
 	t.r.close()
 	return err

@@ -23,16 +23,21 @@ import (
 
 // fakeContainer stands for one that a command runs in.
 type fakeContainer struct {
-	cmd    runstep.Command
-	err    error // of Run
-	lacks  bool  // there are no results
-	ran    int
-	copied []Copy
-	closed []bool
+	cmd   runstep.Command
+	err   error // of Run
+	lacks bool  // there are no results
+	// They are called meanwhile, where they are set.
+	running, copying func()
+	ran              int
+	copied           []Copy
+	closed           []bool
 }
 
 func (c *fakeContainer) Run(ctx context.Context) error {
 	c.ran++
+	if c.running != nil {
+		c.running()
+	}
 	return c.err
 }
 
@@ -41,6 +46,9 @@ func (c *fakeContainer) Copy(_ context.Context, path, dir string) error {
 		return &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	}
 	c.copied = append(c.copied, Copy{path, dir})
+	if c.copying != nil {
+		c.copying()
+	}
 	return nil
 }
 
@@ -92,7 +100,9 @@ func (m *machine) command(req *Request, cmd *Command) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	code, err = target.Run(m.t.Context())
+	if code, err = target.Run(m.t.Context()); err == nil {
+		err = target.Results(m.t.Context())
+	}
 	serr := m.displayed(func(s *progress.Stream) error { return target.Save(m.t.Context(), s) })
 	if serr := errors.Join(serr, target.Close()); serr != nil {
 		m.t.Error(serr)
@@ -116,7 +126,7 @@ func TestTarget(t *testing.T) {
 	if code != 7 || err != nil {
 		t.Errorf("exit code %d, %v", code, err)
 	}
-	if c.ran != 1 || !slices.Equal(c.closed, []bool{true, false}) || !slices.Equal(c.copied, []Copy{{"/reports", "out"}}) {
+	if c.ran != 1 || !slices.Equal(c.closed, []bool{true, true}) || !slices.Equal(c.copied, []Copy{{"/reports", "out"}}) {
 		t.Errorf("ran %d times, closed with %v, copied %v", c.ran, c.closed, c.copied)
 	}
 	said := m.text()
@@ -256,7 +266,8 @@ func TestCommandEnds(t *testing.T) {
 		{nil, false, 0, true, "", ""},
 		{nil, true, 0, true, "the command left no /r", ""},
 		{exitError(1), true, 1, true, "", "out:/r: the command left no /r"},
-		{exitError(143), false, 143, false, "", ""},
+		{exitError(143), true, 143, false, "", "out:/r: the command left no /r"},
+		{exitError(255), false, 255, true, "", ""},
 		{start(`exec: "x": executable file not found in $PATH`), true, 127, false, "not found", ""},
 		{start("permission denied"), true, 126, false, "permission denied", ""},
 		{errors.New("no space"), true, 0, false, "no space", ""},
@@ -274,5 +285,48 @@ func TestCommandEnds(t *testing.T) {
 	}
 	if _, err := m.command(&Request{Context: dir}, &Command{Args: []string{"x"}, Mounts: []Mount{{Type: "tmpfs", Target: "/x/.."}}}); fault.Of(err) != fault.Usage {
 		t.Errorf("a mount over everything: %v", err)
+	}
+}
+
+// TestTargetInterrupted: what ends the context is what is said, whatever the command's exit code was; mounts are kept of a command that
+// came to its end.
+func TestTargetInterrupted(t *testing.T) {
+	reg := newRegistry(t, testregistry.Options{})
+	dir := project(t, map[string]string{"Dockerfile": "FROM " + reg.Ref("base") + "\n"})
+	m := newMachine(t, reg.Addr)
+	stopped := errors.New("stopped")
+	for _, code := range []int{0, 5} {
+		for _, copying := range []bool{false, true} {
+			c := new(fakeContainer)
+			if code != 0 {
+				c.err = exitError(code)
+			}
+			c.serve(m)
+			cmd := &Command{Args: []string{"x"}, Results: []Copy{{"/r", "out"}, {"/s", "out"}}}
+			var target *Target
+			err := m.displayed(func(s *progress.Stream) (err error) {
+				target, err = m.engine.Target(t.Context(), &Request{Context: dir}, cmd, s)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancelCause(t.Context())
+			if copying {
+				c.copying = func() { stop(stopped) }
+			} else {
+				c.running = func() { stop(stopped) }
+			}
+			got, err := target.Run(ctx)
+			if copying && (got != code || err != nil) || !copying && err != stopped {
+				t.Errorf("exit code %d, copying %t: Run gave %d, %v", code, copying, got, err)
+			}
+			if err := target.Results(ctx); err != stopped {
+				t.Errorf("exit code %d: Results gave %v", code, err)
+			}
+			if err := target.Close(); err != nil || len(c.copied) != 1 || !slices.Equal(c.closed, []bool{copying}) {
+				t.Errorf("exit code %d, copying %t: copied %v, closed with %v, %v", code, copying, c.copied, c.closed, err)
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type runFlags struct {
 	interactive, terminal bool // pass standard input on; never make a terminal
 }
 
+// sharedFlags are flags about RUN steps that count for the command too.
+var sharedFlags = []string{"add-host", "ulimit", "shm-size", "cgroup-parent", "host-ca"}
+
 // imageFlags are flags of a build that are about an image, or about something else than building: larder run makes no image.
 var imageFlags = []string{
 	"tag", "push", "load", "label", "annotation", "iidfile", "metadata-file", "check", "call", "cache-verify",
@@ -46,13 +50,16 @@ func runCommand(e *env) *cobra.Command {
 		Short: "Run a command in a target's file system, with its cache mounts",
 		Long: "Build the target of the Dockerfile in PATH, export nothing, and run COMMAND in its file system: tests, linters, tools.\n\n" +
 			"COMMAND sees the cache mounts that the target's RUN instructions declare, in their places, and the build's secrets in\n" +
-			"/run/secrets. What it writes into a cache mount is saved as what a RUN writes there is; what it writes elsewhere goes\n" +
-			"with it, but for volumes and what --output copies. It has the image's environment, user and working directory, but it is\n" +
-			"not put behind the image's ENTRYPOINT, and there is no shell but one that it names: -- sh -c 'a && b'.\n\n" +
+			"/run/secrets, which root may read; --mount type=secret,id=NAME,uid=UID is for others. What it writes into a cache mount\n" +
+			"is saved as what a RUN writes there is, unless a signal ended it. What it writes elsewhere goes with it, but for volumes\n" +
+			"and what --output copies. It has the image's environment, user and working directory, but it is not put behind the\n" +
+			"image's ENTRYPOINT, and there is no shell but one that it names: -- sh -c 'a && b'.\n\n" +
 			"Where standard input and output are terminals it gets one. Otherwise it has no standard input, unless -i gives it larder's.\n" +
-			"^C, SIGTERM, SIGHUP and SIGQUIT are passed on to it; the third ^C kills it. larder's exit code is that of COMMAND: 126 where\n" +
-			"it cannot be run, 127 where there is none of this name.\n\n" +
-			"The flags of larder build are those of the build; --secret, --add-host, --ulimit and --shm-size count for COMMAND too.",
+			"^C, SIGTERM, SIGHUP and SIGQUIT are passed on to it; the third ^C kills it, and ends larder. larder's exit code is that of\n" +
+			"COMMAND: 126 where it cannot be run, 127 where there is none of this name; 130 where larder was interrupted, which one ^C\n" +
+			"does before COMMAND runs and after it, while results are copied and saved.\n\n" +
+			"The flags of larder build are those of the build. Those about what RUN steps see and may have (--secret, --add-host,\n" +
+			"--ulimit, --shm-size, --cgroup-parent, --host-ca) count for COMMAND too.",
 		Example: "  larder run --target build . -- go test ./...\n" +
 			"  larder run --target test --output reports:/src/reports . -- npm test",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -106,6 +113,10 @@ func (f *runFlags) register(fl *pflag.FlagSet) {
 			ownOnly(b)
 		case b.Name == "quiet":
 			b.Usage = "Show nothing of the build"
+		case b.Name == "secret":
+			b.Usage = "Secret for RUN --mount=type=secret and, in /run/secrets, for the command, id=NAME[,src=FILE|,env=VARIABLE]"
+		case slices.Contains(sharedFlags, b.Name):
+			b.Usage = strings.Replace(b.Usage, "RUN steps", "RUN steps and the command", 1)
 		}
 		fl.AddFlag(b)
 	})
@@ -170,11 +181,16 @@ func (f *runFlags) run(ctx context.Context, e *env, cmd *cobra.Command, dir stri
 	}
 	defer target.Close()
 	code, err := f.attended(ctx, e, con, target)
+	if err == nil {
+		err = target.Results(ctx)
+	}
 	if ctx.Err() != nil {
-		return err
+		return cmp.Or(err, context.Cause(ctx))
 	}
 	saved := f.save(ctx, e, target)
 	switch {
+	case ctx.Err() != nil:
+		return cmp.Or(saved, context.Cause(ctx))
 	case code == 0:
 		return errors.Join(err, saved)
 	case saved != nil:
@@ -186,7 +202,7 @@ func (f *runFlags) run(ctx context.Context, e *env, cmd *cobra.Command, dir stri
 // errClosed ends a command whose output nobody reads any more.
 var errClosed = errors.New("nobody reads standard output any more")
 
-// attended runs the command with the signals and the terminal handed over to it.
+// attended runs the command with the signals and the terminal handed over to it; what comes after is larder's own again.
 func (f *runFlags) attended(ctx context.Context, e *env, con *console, target *build.Target) (int, error) {
 	running, end := context.WithCancelCause(ctx)
 	defer end(nil)

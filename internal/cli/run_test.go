@@ -149,6 +149,65 @@ func TestRunSignals(t *testing.T) {
 	}
 }
 
+// TestRunResultsInterrupted: while results are copied, signals and the terminal are larder's own again, and one is enough. What was
+// not copied whole is no success, however the command ended.
+func TestRunResultsInterrupted(t *testing.T) {
+	k := newKitchen(t)
+	script := func(code int) string {
+		return fmt.Sprintf("mkdir /r; truncate -s 8G /r/big; echo ready; exit %d", code)
+	}
+	copying := func(t *testing.T, dir string, out *heard) {
+		t.Helper()
+		out.wait(t, "ready")
+		for range 30000 {
+			if list, _ := os.ReadDir(dir); len(list) > 0 {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Fatal("nothing is copied")
+	}
+	ends := func(t *testing.T, dir string, cmd *exec.Cmd, out *heard) {
+		t.Helper()
+		if code := exitCode(t, cmd); code != 130 {
+			t.Errorf("exit code %d; it said %q", code, out)
+		}
+		out.wait(t, "interrupted")
+		if list, _ := os.ReadDir(dir); len(list) > 0 {
+			t.Errorf("left: %v", list)
+		}
+		k.clean()
+	}
+	for code, s := range map[int]os.Signal{0: os.Interrupt, 5: syscall.SIGTERM} {
+		t.Run(s.String(), func(t *testing.T) {
+			dir, out := filepath.Join(t.TempDir(), "out"), new(heard)
+			cmd := k.run(script(code), "-q", "--output", dir+":/r")
+			cmd.Stdout, cmd.Stderr = out, out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			copying(t, dir, out)
+			if err := cmd.Process.Signal(s); err != nil {
+				t.Error(err)
+			}
+			ends(t, dir, cmd, out)
+		})
+	}
+	t.Run("key", func(t *testing.T) {
+		master, slave := terminal(t)
+		before := mode(t, slave)
+		dir := filepath.Join(t.TempDir(), "out")
+		cmd := k.run(script(5), "-q", "--output", dir+":/r")
+		out := onTerminal(t, cmd, master, slave)
+		copying(t, dir, out)
+		if during := mode(t, slave); !reflect.DeepEqual(before, during) {
+			t.Errorf("the terminal is in another mode: %+v, was %+v", during, before)
+		}
+		master.Write([]byte{3})
+		ends(t, dir, cmd, out)
+	})
+}
+
 // TestRunKilled: what a larder that was killed leaves is cleaned up by the next.
 func TestRunKilled(t *testing.T) {
 	k := newKitchen(t)

@@ -82,7 +82,7 @@ func (c *Container) Run(ctx context.Context) error {
 }
 
 // Copy copies a file or what is in a directory of the container, as the command left it, into dir, which is made where it is
-// missing. path is absolute. An error wraps fs.ErrNotExist where it is not there.
+// missing. path is absolute. An error wraps fs.ErrNotExist where it is not there. When ctx ends, Copy does: what it has copied stays.
 func (c *Container) Copy(ctx context.Context, path, dir string) error {
 	v, err := c.p.view()
 	if err != nil {

@@ -145,12 +145,31 @@ func (c *copier) file(from, to string, st fs.FileInfo) error {
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, src)
+		err = copyFile(c.ctx, f, src)
 		if err = errors.Join(err, f.Chmod(st.Mode().Perm()), f.Close()); err != nil {
 			return err
 		}
 		return c.to.Chtimes(tmp, st.ModTime(), st.ModTime())
 	})
+}
+
+// piece is how much of a file, in bytes, is copied before it is looked whether that is to go on.
+const piece = 4 << 20
+
+// copyFile copies src to its end, or gives ctx's cause. Both are files that the kernel may copy between by itself.
+func copyFile(ctx context.Context, dst, src *os.File) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		switch _, err := io.CopyN(dst, src, piece); err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return err
+		}
+	}
 }
 
 // place makes something under another name and puts it where it belongs when it is complete. A directory in its way goes.

@@ -152,8 +152,12 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 // compiled just as well.
 func ended(ctx context.Context, err error) bool {
 	var exit *runtime.ExitError
-	return ctx.Err() == nil && (err == nil || errors.As(err, &exit) && exit.Code < 128) // the others were killed
+	return ctx.Err() == nil && (err == nil || errors.As(err, &exit) && !Killed(exit.Code))
 }
+
+// Killed tells by its exit code whether a signal ended a command, which may have left half of something: 128 and the signal's number then.
+// 128 itself, 255 and the like are what commands choose.
+func Killed(code int) bool { return code > 128 && code <= 165 }
 
 // processError tells a command's own failure from the machine's.
 func processError(args []string, err error) error {
