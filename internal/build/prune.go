@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"larder/internal/cachemount"
@@ -21,7 +24,7 @@ import (
 
 // Use is one thing in the local root that takes up space.
 type Use struct {
-	Kind   string    `json:"kind"` // "layer", "cache mount", "image", "blob", "tree" or "record"
+	Kind   string    `json:"kind"` // "layer", "cache mount", "image", "blob", "tree", "record" or "ledger"
 	Name   string    `json:"name"` // digest, id of a cache mount, or name of an image
 	Size   int64     `json:"size"` // bytes
 	Used   time.Time `json:"last_used"`
@@ -32,7 +35,7 @@ type Use struct {
 // Usage lists what the local root holds, the least recently used first.
 func (e *Engine) Usage(ctx context.Context) ([]Use, error) {
 	var all []Use
-	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.imageUse, e.blobUse, e.recordUse} {
+	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.imageUse, e.blobUse, e.recordUse, e.ledgerUse} {
 		part, err := list(ctx)
 		if err != nil {
 			return nil, err
@@ -147,6 +150,43 @@ func (e *Engine) recordUse(context.Context) ([]Use, error) {
 	return out, err
 }
 
+// ledgers is where the times of contexts are kept, see times.go.
+func (e *Engine) ledgers() string { return filepath.Join(e.root, "ledgers") }
+
+// ledgerUse lists the ledgers of contexts, and what builds that were killed left of them.
+func (e *Engine) ledgerUse(context.Context) ([]Use, error) {
+	list, err := os.ReadDir(e.ledgers())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var out []Use
+	for _, f := range list {
+		st, err := f.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a temporary file that came to its place
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Use{Kind: "ledger", Name: f.Name(), Size: st.Size(), Used: st.ModTime(), remove: func(context.Context) (bool, error) {
+			err := os.Remove(filepath.Join(e.ledgers(), f.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				return false, nil
+			}
+			return err == nil, err
+		}})
+	}
+	return out, nil
+}
+
+// ofRecords tells whether something is looked up and believed before it is read.
+func (u Use) ofRecords() bool { return u.Kind == "tree" || u.Kind == "record" || u.Kind == "ledger" }
+
+// leftover tells whether something is of no use to anybody while nothing is built.
+func (u Use) leftover() bool {
+	return u.Kind == "ledger" && (strings.HasPrefix(u.Name, ledgerTemp) || strings.HasSuffix(u.Name, ledgerLock))
+}
+
 // Prune says what Engine.Prune is to remove. The zero value removes all that no running build uses.
 type Prune struct {
 	// Unused keeps what was used within this time.
@@ -167,7 +207,7 @@ func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, erro
 	if err := e.layers.Sweep(ctx); err != nil {
 		return freed, err
 	}
-	// Records and trees are looked up and believed before they are read: they go only while nothing is built.
+	// Records, trees and ledgers are looked up and believed before they are read: they go only while nothing is built.
 	alone, err := flock.Try(e.usingFile(), flock.Exclusive)
 	if err != nil && !errors.Is(err, flock.ErrBusy) {
 		return freed, err
@@ -189,7 +229,7 @@ func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, erro
 		if err := ctx.Err(); err != nil {
 			return freed, err
 		}
-		if now.Sub(u.Used) < p.Unused || p.MaxSize >= 0 && left <= p.MaxSize || alone == nil && (u.Kind == "tree" || u.Kind == "record") {
+		if alone == nil && u.ofRecords() || !u.leftover() && (now.Sub(u.Used) < p.Unused || p.MaxSize >= 0 && left <= p.MaxSize) {
 			continue
 		}
 		removed, err := u.remove(ctx)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"larder/internal/cache"
+	"larder/internal/flock"
 	"larder/internal/generation"
 	"larder/internal/key"
 	"larder/internal/layer"
@@ -40,7 +41,13 @@ type dated struct {
 	key   key.Digest
 	base  *cache.MountBase // where old is written down in remote caches
 	old   *tree.Node       // what earlier builds were shown
-	shown *tree.Node       // with what this one is shown
+	looks []looked         // what this one is shown
+}
+
+// looked is what somebody was shown of a context.
+type looked struct {
+	root *tree.Node
+	by   key.Digest
 }
 
 // date gives a scanned layer the times to show. Nothing is asked before somebody wants its tree: what did not change needs no times.
@@ -63,8 +70,8 @@ func (t *times) date(l *layer.Layer, name, dir, by string) *layer.Layer {
 		if root, err = ledger.Show(root, look); err != nil {
 			return nil, err
 		}
-		d.shown, err = ledger.Merge(d.shown, root, look.By)
-		return root, err
+		d.looks = append(d.looks, looked{root, look.By})
+		return root, nil
 	})
 }
 
@@ -90,11 +97,18 @@ func (t *times) context(ctx context.Context, name, dir string) *dated {
 		} else {
 			d.key = key.New("larder.ledger.local.v1").Str(t.session.Domain()).Str(name).Str(dir).Sum()
 			d.old = readLedger(t.file(d))
+			now := time.Now()
+			os.Chtimes(t.file(d), now, now) // what was used last is what a collector spares
 		}
-		d.shown = d.old
 	})
 	return d
 }
+
+// What lies beside ledgers for a while: locks, and files that are being written.
+const (
+	ledgerLock = ".lock"
+	ledgerTemp = "tmp-"
+)
 
 func (t *times) file(d *dated) string { return filepath.Join(t.dir, d.key.Hex()) }
 
@@ -130,6 +144,30 @@ func readLedger(path string) *tree.Node {
 	return tree.Empty()
 }
 
+// merged gives the ledger that follows old with what this build was shown, encoded; nil where that is old.
+func (d *dated) merged(old *tree.Node) (*tree.Node, []byte, error) {
+	root := old
+	for _, l := range d.looks {
+		var err error
+		if root, err = ledger.Merge(root, l.root, l.by); err != nil {
+			return nil, nil, err
+		}
+	}
+	var was, is bytes.Buffer
+	if err := tree.Encode(&is, root); err != nil {
+		return nil, nil, err
+	}
+	if old != nil {
+		if err := tree.Encode(&was, old); err != nil {
+			return nil, nil, err
+		}
+		if bytes.Equal(was.Bytes(), is.Bytes()) {
+			return nil, nil, nil
+		}
+	}
+	return root, is.Bytes(), nil
+}
+
 // keep writes down what this build was shown. A build that asked for no times has nothing to say.
 func (t *times) keep() error {
 	t.mu.Lock()
@@ -137,40 +175,60 @@ func (t *times) keep() error {
 	var errs []error
 	for name, d := range t.contexts {
 		d.mu.Lock()
-		if d.err == nil && d.shown != d.old {
-			errs = append(errs, t.keepOne(name, d))
+		if d.err == nil && len(d.looks) > 0 {
+			var err error
+			if t.remote {
+				err = t.put(name, d)
+			} else {
+				err = t.write(d)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("times of %s: %w", name, err))
+			}
 		}
 		d.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }
 
-func (t *times) keepOne(name string, d *dated) error {
-	if t.remote {
-		if !t.save {
-			return nil
-		}
-		next := &generation.Generation{Tree: tree.Empty(), Ledger: d.shown}
-		change := cache.MountChange{Slot: "ledger " + name, Key: d.key, Base: d.base, Next: next}
-		if d.base != nil {
-			change.Prev = &generation.Generation{Tree: tree.Empty(), Ledger: d.old}
-		}
-		_, err := t.session.PutMount(change)
+// put writes a ledger down in remote caches.
+func (t *times) put(name string, d *dated) error {
+	if !t.save {
+		return nil
+	}
+	root, _, err := d.merged(d.old)
+	if root == nil || err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	if err := tree.Encode(&b, d.shown); err != nil {
-		return err
+	next := &generation.Generation{Tree: tree.Empty(), Ledger: root}
+	change := cache.MountChange{Slot: "ledger " + name, Key: d.key, Base: d.base, Next: next}
+	if d.base != nil {
+		change.Prev = &generation.Generation{Tree: tree.Empty(), Ledger: d.old}
 	}
+	_, err = t.session.PutMount(change)
+	return err
+}
+
+// write writes a ledger down in the local root: to what is there now, as other builds of the context may have ended meanwhile.
+func (t *times) write(d *dated) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(t.dir, "tmp-")
+	lock, err := flock.Acquire(context.Background(), t.file(d)+ledgerLock, flock.Exclusive)
 	if err != nil {
-		return fmt.Errorf("times of %s: %w", name, err)
+		return err
+	}
+	defer lock.Remove()
+	root, b, err := d.merged(readLedger(t.file(d)))
+	if root == nil || err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(t.dir, ledgerTemp)
+	if err != nil {
+		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(b.Bytes())
+	_, err = f.Write(b)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}

@@ -7,9 +7,9 @@
 // they stay.
 //
 // Ledgers look like trees and are none: of a node only kind, digest, size, link target and mtime count, a directory's mtime is 0 where
-// none was shown, and the uid is a set of bits: who saw the path when he last looked, or did not look since it was
-// shown as new; see Merge. The root's own mtime is the latest time
-// that the ledger ever held.
+// none was shown, and uid and gid are sets of bits. The gid says who saw the path when he last looked; the uid has also those who did not
+// look since it was shown as new, and nobody where it was deleted; see Merge. The root's own mtime is the latest time that the ledger ever held,
+// but for times from the future.
 //
-// All functions are pure; errors are those of fetching directories of the trees given.
+// All functions are pure, but that Merge asks what time it is; errors are those of fetching directories of the trees given.
 package ledger

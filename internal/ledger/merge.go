@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"larder/internal/key"
 	"larder/internal/tree"
@@ -13,9 +14,14 @@ import (
 const maxEntries = 200_000
 
 // Merge gives the ledger that follows old, which may be nil, once by has been shown seen: a merged tree, or what Show made of one. What
-// is at seen's paths is replaced. What seen lacks stays, as others see other parts of the files, but for paths that by saw before and
-// nobody else does: those are deleted. What comes back after by looked without it is new to him. Where by is zero nothing counts as deleted.
+// is at seen's paths is replaced. What seen lacks stays, as others see other parts of the files, but for paths that by saw when he last looked:
+// those are deleted, and what comes back there is new to everybody, as one mount holds what all of them made. Where by is zero nothing counts as
+// deleted. Of times that are far ahead of this machine's clock only those of what is there count.
 func Merge(old, seen *tree.Node, by key.Digest) (*tree.Node, error) {
+	return mergeAt(old, seen, by, time.Now())
+}
+
+func mergeAt(old, seen *tree.Node, by key.Digest, now time.Time) (*tree.Node, error) {
 	if old == nil {
 		old = tree.Empty()
 	}
@@ -24,14 +30,14 @@ func Merge(old, seen *tree.Node, by key.Digest) (*tree.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &merger{bit: bit, known: known, everybody: bitsOf(old), latest: old.MTime}
-	root, err := m.dir(old, seen)
+	m := &merger{bit: bit, known: known, everybody: bitsOf(old), latest: old.MTime, horizon: now.Add(aheadAtMost).UnixNano()}
+	root, _, err := m.dir(old, seen)
 	if err != nil {
 		return nil, err
 	}
 	if m.entries > maxEntries {
 		m.entries, m.seenOnly = 0, true
-		if root, err = m.dir(old, seen); err != nil {
+		if root, _, err = m.dir(old, seen); err != nil {
 			return nil, err
 		}
 	}
@@ -46,17 +52,18 @@ type merger struct {
 	seenOnly  bool   // there is no room for more
 	entries   int
 	latest    int64
+	horizon   int64 // what is later was never raised, and would hide from Show what was
 }
 
-// dir merges what is in two directories; either may be nil. What it gives is new.
-func (m *merger) dir(old, seen *tree.Node) (*tree.Node, error) {
+// dir merges what is in two directories; either may be nil. What it gives is new. lost tells whether a name of old's was deleted.
+func (m *merger) dir(old, seen *tree.Node) (_ *tree.Node, lost bool, err error) {
 	was, err := entriesOf(old)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	is, err := entriesOf(seen)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var out []tree.Entry
 	for len(was) > 0 || len(is) > 0 {
@@ -75,13 +82,15 @@ func (m *merger) dir(old, seen *tree.Node) (*tree.Node, error) {
 			is = is[1:]
 		}
 		if e.Node, err = m.node(o, s); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if e.Node != nil {
 			out = append(out, e)
 		}
+		lost = lost || s == nil && (e.Node == nil || o.GID&m.bit != 0)
 	}
-	return tree.NewDir(tree.Meta{}, false, out)
+	d, err := tree.NewDir(tree.Meta{}, false, out)
+	return d, lost, err
 }
 
 func entriesOf(n *tree.Node) ([]tree.Entry, error) {
@@ -103,20 +112,24 @@ func (m *merger) node(old, seen *tree.Node) (*tree.Node, error) {
 		return nil, nil
 	}
 	n := &tree.Node{Kind: seen.Kind, Size: seen.Size, Content: seen.Content, Link: seen.Link}
-	n.MTime, n.UID = seen.MTime, m.bit
+	n.MTime, n.UID, n.GID = seen.MTime, m.bit, m.bit
+	undated := false // an old time of a directory, which by is not shown, is no longer that of its names
 	if seen.Kind == tree.Dir {
-		inside, err := m.dir(kindOf(old, tree.Dir), seen)
+		inside, lost, err := m.dir(kindOf(old, tree.Dir), seen)
 		if err != nil {
 			return nil, err
 		}
 		n = inside
-		if n.UID = m.bit; !seen.Implied {
+		n.UID, n.GID = m.bit, m.bit
+		if !seen.Implied {
 			n.MTime = seen.MTime
 		}
+		undated = lost && seen.Implied
 	}
 	if old == nil || old.Kind != n.Kind {
 		n.UID = m.everybody // what is new to the ledger is newer than all that anybody made
 	} else {
+		n.GID |= old.GID
 		changed := old.Content != n.Content || old.Link != n.Link
 		if changed && old.MTime >= n.MTime {
 			return nil, nil // two that ran at once were shown different files: nobody knows what was made of which
@@ -125,9 +138,13 @@ func (m *merger) node(old, seen *tree.Node) (*tree.Node, error) {
 		if n.Kind != tree.Dir && n.MTime > old.MTime && (changed || m.known && old.UID&m.bit == 0) {
 			n.UID = m.everybody
 		}
-		n.MTime = max(n.MTime, old.MTime)
+		if !undated {
+			n.MTime = max(n.MTime, old.MTime)
+		}
 	}
-	m.latest = max(m.latest, n.MTime)
+	if n.MTime <= m.horizon {
+		m.latest = max(m.latest, n.MTime)
+	}
 	return n, nil
 }
 
@@ -138,38 +155,46 @@ func kindOf(n *tree.Node, kind tree.Kind) *tree.Node {
 	return n
 }
 
-// unseen gives what stays of what seen lacks.
+// unseen gives what stays of what seen lacks. Of what is deleted that is who else saw it, until he looks as well: nobody believes it.
 func (m *merger) unseen(old *tree.Node) (*tree.Node, error) {
 	if old == nil || m.seenOnly {
 		return nil, nil
 	}
-	deleted := m.bit != 0 && old.UID == m.bit
+	left := without(old, m.bit).Meta
+	deleted := old.GID&m.bit != 0
+	if deleted {
+		left.UID = 0
+	}
+	gone := deleted && left.GID == 0
 	if old.Kind != tree.Dir {
-		if deleted {
+		if gone {
 			return nil, nil
 		}
 		m.entries++
-		return without(old, m.bit), nil
+		return old.WithMeta(left), nil
 	}
 	m.entries++
-	inside, err := m.dir(old, nil)
+	inside, lost, err := m.dir(old, nil)
 	if err != nil {
 		return nil, err
 	}
 	entries, err := inside.Entries()
-	if err != nil || deleted && len(entries) == 0 {
+	if err != nil || gone && len(entries) == 0 {
 		return nil, err
 	}
-	inside.MTime, inside.UID = old.MTime, old.UID&^m.bit
-	return inside, nil
+	if lost {
+		left.MTime = 0 // it is dated anew for who still sees it
+	}
+	return inside.WithMeta(left), nil
 }
 
 func without(n *tree.Node, bit uint32) *tree.Node {
-	if n.UID&bit == 0 {
+	if (n.UID|n.GID)&bit == 0 {
 		return n
 	}
 	meta := n.Meta
 	meta.UID &^= bit
+	meta.GID &^= bit
 	return n.WithMeta(meta)
 }
 
@@ -257,5 +282,6 @@ func forget(n *tree.Node, bit uint32) (*tree.Node, error) {
 		return nil, err
 	}
 	d.UID &^= bit
+	d.GID &^= bit
 	return d, nil
 }

@@ -22,6 +22,9 @@ func TestMerge(t *testing.T) {
 	// What nobody sees any more is gone; what was once shown is not forgotten.
 	l = merge(t, l, dirAt(t, t0, map[string]*tree.Node{"l": link("f", t0)}), stepX)
 	wantLines(t, l, t0, "/ directory @5s", "/f file @5s", "/l symbolic link @0s", "/y file @5s")
+	if n := at(t, l, "f"); n.UID != 0 {
+		t.Errorf("%b believe a file that was deleted", n.UID)
+	}
 	l = merge(t, l, tree.Empty(), stepY)
 	wantLines(t, l, t0, "/ directory @5s", "/l symbolic link @0s")
 	l = merge(t, l, tree.Empty(), key.Digest{})
@@ -56,23 +59,66 @@ func TestMergeAtOnce(t *testing.T) {
 	}
 }
 
-// TestBackAgain deletes a file and puts it back: a tool that took note of its absence has to see it come.
+// TestBackAgain deletes a file and puts it back: a tool that took note of its absence has to see it come, and so have others that use what it made.
 func TestBackAgain(t *testing.T) {
 	both := dirAt(t, t0, map[string]*tree.Node{"a": file("a", t0), "b": file("b", t0)})
 	one := dirAt(t, t0, map[string]*tree.Node{"a": file("a", t0)})
 	l := merge(t, nil, both, stepX)
 	l = merge(t, l, both, stepY)
 	l = merge(t, l, one, stepX)
-	for _, c := range []struct {
-		by  key.Digest
-		new bool
-	}{{stepX, true}, {stepY, false}, {key.Bytes([]byte("who")), false}, {key.Digest{}, false}} {
-		got := show(t, both, Look{By: c.by, Now: clock(time.Hour), Ledgers: []*tree.Node{l}, Newest: t0 + 60*second})
-		if isNew := at(t, got, "b").MTime > t0+60*second; isNew != c.new {
-			t.Errorf("%s: shown as new: %v", c.by, isNew)
+	for _, by := range []key.Digest{stepX, stepY, key.Bytes([]byte("who")), {}} {
+		got := show(t, both, Look{By: by, Now: clock(time.Hour), Ledgers: []*tree.Node{l}, Newest: t0 + 60*second})
+		if m := at(t, got, "b").MTime; m <= t0+60*second {
+			t.Errorf("%s: what came back is shown with %v", by, time.Duration(m-t0))
 		}
 		if m := at(t, got, "a").MTime; m != t0 {
-			t.Errorf("%s: what was there all the time is shown with %v", c.by, time.Duration(m-t0))
+			t.Errorf("%s: what was there all the time is shown with %v", by, time.Duration(m-t0))
+		}
+	}
+}
+
+// TestDeletedForOne has a step that no longer sees what another one still does: that is new to the other once, and not each time.
+func TestDeletedForOne(t *testing.T) {
+	both := dirAt(t, t0, map[string]*tree.Node{"d/a": file("a", t0), "d/b": file("b", t0)})
+	leads := dirAt(t, t0, map[string]*tree.Node{"d/a": file("a", t0)})
+	at(t, leads, "d").Implied = true
+	for name, less := range map[string]*tree.Node{
+		"file": dirAt(t, t0, map[string]*tree.Node{"d/a": file("a", t0)}), "of an implied directory": leads, "directory": tree.Empty(),
+	} {
+		l := merge(t, merge(t, nil, both, stepX), both, stepY)
+		var shown []int64
+		for i := range 3 {
+			look := Look{By: stepX, Now: clock(time.Duration(i+1) * time.Hour), Ledgers: []*tree.Node{l}, Newest: t0 + int64(i+1)*60*second}
+			l = merge(t, l, show(t, less, look), stepX)
+			look.By, look.Ledgers = stepY, []*tree.Node{l}
+			got := show(t, both, look)
+			l = merge(t, l, got, stepY)
+			for _, path := range []string{"d", "d/b"} {
+				if m := at(t, got, path).MTime; m <= t0+60*second {
+					t.Errorf("%s: %s is shown with %v", name, path, time.Duration(m-t0))
+				}
+			}
+			shown = append(shown, at(t, got, "d/b").MTime)
+		}
+		if shown[0] != shown[1] || shown[1] != shown[2] {
+			t.Errorf("%s: shown with %v", name, shown)
+		}
+	}
+}
+
+// TestDeletedDirectory deletes from a directory that others read as a whole.
+func TestDeletedDirectory(t *testing.T) {
+	both := dirAt(t, t0, map[string]*tree.Node{"d/a": file("a", t0), "d/b": file("b", t0)})
+	one := dirAt(t, t0, map[string]*tree.Node{"d/a": file("a", t0)})
+	leads := dirAt(t, t0, map[string]*tree.Node{"d/a": file("a", t0)})
+	at(t, leads, "d").Implied = true
+	for _, seen := range []*tree.Node{one, leads, tree.Empty()} {
+		l := merge(t, merge(t, nil, both, stepX), both, stepY)
+		look := Look{By: stepX, Now: clock(time.Hour), Ledgers: []*tree.Node{l}, Newest: t0 + 60*second}
+		l = merge(t, l, show(t, seen, look), stepX)
+		look.By, look.Ledgers = stepY, []*tree.Node{l}
+		if m := at(t, show(t, one, look), "d").MTime; m <= t0+60*second {
+			t.Errorf("a directory with less in it is shown with %v", time.Duration(m-t0))
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 // Look is who looks at files, when, and at what he may have looked before.
 type Look struct {
-	// By names who looks, the same each time: for cache mounts the recipe of the step, for a context which parts of it are wanted.
+	// By names who looks, the same each time: for cache mounts a step's command, where it runs and what is mounted there, but not its variables,
+	// which a build argument changes with each build; for a context which parts of it are wanted.
 	// Only who is known to have seen a directory without a file can be shown that the file is there again. Zero where nothing
 	// lasting names him.
 	By key.Digest
@@ -20,7 +21,8 @@ type Look struct {
 	// Ledgers are those of everything that remembers files: of each of a step's cache mounts that has content, or the scope's for a
 	// context. Nil stands for one that knows nothing: all files count as changed.
 	Ledgers []*tree.Node
-	// Newest is the latest mtime in the cache mounts, see Latest; 0 without mounts.
+	// Newest is the latest mtime in the cache mounts; 0 without mounts. One from the future stands for Now: it says nothing of when the mounts were
+	// written to last.
 	Newest int64
 }
 
@@ -30,8 +32,8 @@ type Look struct {
 // A regular file whose digest is in all ledgers keeps their time, the latest where they differ, as do symlinks with the same target
 // and directories with the same names in them. Everything else is newer than what the ledgers and Newest know of, and in
 // whole seconds newer than what stood at its path: a Python cache knows no more of its source. Own times that are new enough stay as
-// they are. Others are raised by as little as can be, and part of that comes from the digest: two machines that raise different contents
-// from the same time, or have a clock of whole seconds, do not both show the same time.
+// they are. Others are raised by as little as can be, into a later whole second than all of that, as some tools compare no more. A part comes
+// from the digest: two machines that raise different contents from the same time, or have a clock of whole seconds, do not both show the same time.
 //
 // Directories that only lead to what is shown (Implied) and special files keep their own times. All names of a file with several show
 // the same. The result shares with root what does not differ from it.
@@ -39,13 +41,16 @@ func Show(root *tree.Node, look Look) (*tree.Node, error) {
 	if len(look.Ledgers) == 0 {
 		return root, nil
 	}
-	s := &shower{now: look.Now.UnixNano(), floor: look.Newest, known: make([]uint32, len(look.Ledgers))}
+	s := &shower{now: look.Now.UnixNano(), floor: look.Newest, known: make([]uint32, len(look.Ledgers)), named: make([]bool, len(look.Ledgers))}
+	horizon := s.now + int64(aheadAtMost)
+	if s.floor > horizon {
+		s.floor = s.now
+	}
 	for i, l := range look.Ledgers {
 		if l == nil {
 			continue
 		}
-		s.known[i] = bitOf(l, look.By)
-		horizon := s.now + int64(aheadAtMost)
+		s.known[i], s.named[i] = bitOf(l, look.By), bitsOf(l) != 0
 		newest, err := latest(l, horizon)
 		if err != nil {
 			return nil, err
@@ -72,6 +77,7 @@ const aheadAtMost = time.Hour
 type shower struct {
 	now, floor int64
 	known      []uint32         // per ledger the bit of who looks; 0 where the ledger does not know him
+	named      []bool           // per ledger whether it knows anybody
 	linked     map[uint64]int64 // by Group, the latest time of its names so far
 }
 
@@ -137,14 +143,20 @@ func (s *shower) node(n *tree.Node, was []*tree.Node) (*tree.Node, error) {
 	return dated(n, mtime), nil
 }
 
-// all tells whether every ledger has a node at a path that is as wanted, and that who looks saw when he looked last.
+// all tells whether every ledger has a node at a path that is as wanted and believed.
 func (s *shower) all(was []*tree.Node, wanted func(*tree.Node) bool) bool {
 	for i, w := range was {
-		if w == nil || w.UID&s.known[i] != s.known[i] || !wanted(w) {
+		if w == nil || !s.believed(w, i) || !wanted(w) {
 			return false
 		}
 	}
 	return true
+}
+
+// believed tells whether what a ledger says of a path holds for who looks: he saw it when he looked last, and nobody deleted it since.
+func (s *shower) believed(w *tree.Node, ledger int) bool {
+	known := s.known[ledger]
+	return w.UID&known == known && (w.UID != 0 || !s.named[ledger])
 }
 
 // listing gives a digest of a directory's names, and whether all ledgers have the same and a time for the directory.
@@ -168,8 +180,8 @@ func (s *shower) listing(n *tree.Node, was []*tree.Node) (names key.Digest, same
 		}
 		rest := entries
 		for _, o := range old {
-			if o.Node.UID&s.known[i] != s.known[i] {
-				continue // seen by others only
+			if !s.believed(o.Node, i) {
+				continue // seen by others only, or deleted
 			}
 			if len(rest) == 0 || rest[0].Name != o.Name || rest[0].Node.Kind != o.Node.Kind {
 				return names, false, nil
@@ -213,6 +225,7 @@ func (s *shower) time(own int64, digest key.Digest, was []*tree.Node, same bool)
 		}
 		return own
 	}
+	below = max(below, endOfSecond(s.floor))
 	room := min(max(s.now-below-1, milli), second) // a time that is still to come would make tools do things twice
 	return below + 1 + salt%room
 }
@@ -226,11 +239,10 @@ func endOfSecond(t int64) int64 {
 	return t - into + second - 1
 }
 
-// Latest gives the latest mtime of anything in a tree, whatever its kind: a directory may be what a tool made. 0 where there is
-// nothing. The root itself does not count.
-func Latest(root *tree.Node) (int64, error) { return latest(root, 1<<63-1) }
+// Latest gives the latest mtime of anything in a tree that is not after end, whatever its kind; 0 where there is nothing. The root itself does
+// not count.
+func Latest(root *tree.Node, end time.Time) (int64, error) { return latest(root, end.UnixNano()) }
 
-// latest leaves out times after end.
 func latest(root *tree.Node, end int64) (int64, error) {
 	var newest int64
 	err := tree.Walk(root, func(path string, n *tree.Node) error {

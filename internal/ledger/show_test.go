@@ -30,14 +30,17 @@ func TestShow(t *testing.T) {
 		{name: "same, mount newer", f: file("1", 0), ledgers: []*tree.Node{old}, newest: t0 + 50*second, now: time.Hour, from: 5, to: 5},
 		{name: "changed", f: file("2", t0+99*second+1), ledgers: []*tree.Node{old}, now: time.Hour, from: 99*second + 1, to: 99*second + 1},
 		{name: "changed, clock of seconds", f: file("2", t0+99*second), ledgers: []*tree.Node{old}, now: time.Hour, from: 99 * second, to: 99*second + milli - 1},
-		{name: "changed, older than the ledger", f: file("2", t0+6*second+1), ledgers: []*tree.Node{old}, now: time.Hour, from: 7*second + 1, to: 8 * second},
-		{name: "changed, older than the mount", f: file("2", t0+9*second+1), ledgers: []*tree.Node{old}, newest: t0 + 20*second, now: time.Hour, from: 20*second + 1, to: 21 * second},
+		{name: "changed, older than the ledger", f: file("2", t0+6*second+1), ledgers: []*tree.Node{old}, now: time.Hour, from: 8 * second, to: 9 * second},
+		{name: "changed, older than the mount", f: file("2", t0+9*second+1), ledgers: []*tree.Node{old}, newest: t0 + 20*second, now: time.Hour, from: 21 * second, to: 22 * second},
 		{name: "changed, in the future", f: file("2", t0+99*second+1), ledgers: []*tree.Node{old}, now: 50*time.Second + 1, from: 50*second + 1, to: 50*second + 1},
-		{name: "changed, little room", f: file("2", 0), ledgers: []*tree.Node{old}, newest: t0 + 20*second, now: 20*time.Second + 5*time.Millisecond, from: 20*second + 1, to: 20*second + 5*milli},
-		{name: "changed, mount from the future", f: file("2", t0), ledgers: []*tree.Node{old}, newest: t0 + 90*second, now: time.Minute, from: 90*second + 1, to: 90*second + milli},
+		{name: "changed, little room", f: file("2", 0), ledgers: []*tree.Node{old}, newest: t0 + 20*second, now: 21*time.Second + 5*time.Millisecond, from: 21 * second, to: 21*second + 5*milli},
+		{name: "changed, mount from a clock ahead", f: file("2", t0), ledgers: []*tree.Node{old}, newest: t0 + 90*second, now: time.Minute, from: 91 * second, to: 91*second + milli},
+		{name: "changed, mount from the future", f: file("2", t0), ledgers: []*tree.Node{old}, newest: 4 * t0, now: time.Minute, from: 61 * second, to: 61*second + milli},
+		{name: "checked out now, mount restored from before", f: file("2", t0+3600*second-5), ledgers: []*tree.Node{old}, newest: t0 + 3000*second, now: time.Hour, from: 3600*second - 5, to: 3600*second - 5},
+		{name: "edited in the second of the mount", f: file("2", t0+20*second+9), ledgers: []*tree.Node{old}, newest: t0 + 20*second, now: 20*time.Second + 10, from: 20*second + 9, to: 20*second + 9},
 		{name: "nothing known", f: file("1", t0+8*second+5), ledgers: []*tree.Node{nil}, newest: t0 + 8*second, now: time.Hour, from: 9 * second, to: 10 * second},
 		{name: "one of two does not know it", f: file("1", t0+9*second+5), ledgers: []*tree.Node{old, tree.Empty()}, now: time.Hour, from: 9*second + 5, to: 9*second + 5},
-		{name: "a link now", f: link("1", t0), ledgers: []*tree.Node{old}, now: time.Hour, from: 7*second + 1, to: 8 * second},
+		{name: "a link now", f: link("1", t0), ledgers: []*tree.Node{old}, now: time.Hour, from: 8 * second, to: 9 * second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := dirAt(t, t0, map[string]*tree.Node{"f": c.f})
@@ -143,13 +146,15 @@ func TestShowHardLinks(t *testing.T) {
 
 func TestLatest(t *testing.T) {
 	d := dirAt(t, 3, map[string]*tree.Node{"a/b": file("x", 5), "c": link("a", 4), "w": {Kind: tree.Whiteout, Meta: tree.Meta{MTime: 9}}})
-	for want, n := range map[int64]*tree.Node{5: d, 0: tree.Empty()} {
-		if got, err := Latest(n); err != nil || got != want {
-			t.Errorf("got %d, %v, want %d", got, err, want)
+	never := time.Unix(0, 1<<62)
+	for _, c := range []struct {
+		root *tree.Node
+		end  time.Time
+		want int64
+	}{{d, never, 5}, {d, time.Unix(0, 5), 5}, {d, time.Unix(0, 4), 4}, {tree.Empty(), never, 0}, {d.WithMeta(tree.Meta{MTime: 50}), never, 5}} {
+		if got, err := Latest(c.root, c.end); err != nil || got != c.want {
+			t.Errorf("got %d, %v, want %d", got, err, c.want)
 		}
-	}
-	if got, err := Latest(d.WithMeta(tree.Meta{MTime: 50})); err != nil || got != 5 {
-		t.Errorf("the root counts: %d, %v", got, err)
 	}
 }
 

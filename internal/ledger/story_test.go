@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"larder/internal/key"
 	"larder/internal/tree"
 )
 
@@ -23,12 +24,13 @@ type story struct {
 	main   *mount
 	now    int64
 	skewed bool // machines' clocks differ
+	times  []string
 }
 
 func newStory(t *rapid.T) *story {
 	return &story{
 		t: t, files: map[string]string{"a": "1", "b": "1", "d/c": "1"}, layers: map[string]map[string]int64{}, main: newMount(),
-		now: t0, skewed: rapid.Bool().Draw(t, "skewed"),
+		now: t0, skewed: rapid.Bool().Draw(t, "skewed"), times: []string{"checkout", "constant", "layer", "odd"},
 	}
 }
 
@@ -60,7 +62,7 @@ func (s *story) tick() int64 {
 
 // stack gives the project's files, or some of them, with the times that a state's layers have.
 func (s *story) stack(now int64, only string) *tree.Node {
-	times := rapid.SampledFrom([]string{"checkout", "constant", "layer", "odd"}).Draw(s.t, "times")
+	times := rapid.SampledFrom(s.times).Draw(s.t, "times")
 	files := maps.Clone(s.files)
 	if only != "" {
 		maps.DeleteFunc(files, func(p, _ string) bool { return p != only })
@@ -114,6 +116,9 @@ func sources(t rapid.TB, root *tree.Node, now int64) (files map[string]source, f
 func TestNeverStale(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newStory(rt)
+		if s.main.coarse = rapid.Bool().Draw(rt, "coarse"); s.main.coarse {
+			s.times = []string{"constant"} // own times that are new enough stay, in whatever second they are
+		}
 		branches := []*mount{s.main}
 		files := []map[string]string{s.files}
 		settled := []string{""} // by branch, what was built last without anything that is still to come
@@ -201,6 +206,42 @@ func TestNeverStaleUnited(t *testing.T) {
 				united.newest = max(united.newest, job.newest)
 			}
 			s.main = united
+		}
+	})
+}
+
+// TestNeverStaleTwoSteps lets two steps that see the same files work in one mount by turns.
+func TestNeverStaleTwoSteps(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newStory(rt)
+		build := func(by key.Digest) {
+			now := s.tick()
+			shown, err := s.main.look(by, s.stack(now, ""), now)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			src, _ := sources(rt, shown, now)
+			if _, stale := s.main.run(src, now); len(stale) > 0 {
+				rt.Fatalf("stale: %s; sources %v", stale, src)
+			}
+			s.main.ledger = stored(rt, s.main.ledger)
+		}
+		both := [][]key.Digest{{stepX, stepY}, {stepY, stepX}}
+		turns := both
+		for range rapid.IntRange(3, 25).Draw(rt, "rounds") {
+			for _, by := range rapid.SampledFrom(turns).Draw(rt, "turns") {
+				build(by)
+			}
+			had := maps.Clone(s.files)
+			for range rapid.IntRange(1, 3).Draw(rt, "edits") {
+				s.edit()
+			}
+			turns = append([][]key.Digest{{stepX}, {stepY}}, both...)
+			for p := range s.files {
+				if _, ok := had[p]; !ok {
+					turns = both // whoever does not see what is new cannot miss it
+				}
+			}
 		}
 	})
 }

@@ -26,6 +26,7 @@ type object struct {
 type mount struct {
 	ledger  *tree.Node
 	objects map[string]object // make and ninja: an object per source is made again when the source is newer
+	coarse  bool              // make compares whole seconds
 	lib     object            // made again when an object of today's sources is newer
 	pyc     map[string]string // "path seconds" -> content, as Python notes it
 	tests   map[string]string // "path nanoseconds" -> content, as go test does
@@ -51,7 +52,11 @@ func (m *mount) run(sources map[string]source, now int64) (made int, stale []str
 	for _, p := range paths {
 		s := sources[p]
 		o, ok := m.objects[p]
-		if !ok || s.mtime > o.mtime {
+		newer := s.mtime > o.mtime
+		if m.coarse {
+			newer = endOfSecond(s.mtime) > endOfSecond(o.mtime)
+		}
+		if !ok || newer {
 			o = object{of: map[string]string{p: s.content}, mtime: now}
 			m.objects[p] = o
 			made, isNew = made+1, true
@@ -111,6 +116,6 @@ func (m *mount) look(by key.Digest, root *tree.Node, now int64) (*tree.Node, err
 	if err != nil {
 		return nil, err
 	}
-	m.ledger, err = Merge(m.ledger, shown, by)
+	m.ledger, err = mergeAt(m.ledger, shown, by, look.Now)
 	return shown, err
 }

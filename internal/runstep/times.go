@@ -12,7 +12,7 @@ import (
 	"larder/internal/tree"
 )
 
-// maxWait bounds how long a step waits for the clock to pass the times that it is shown. They are ahead of it by fractions of a second;
+// maxWait bounds how long a step waits for the clock to pass the times that it is shown. They are ahead of it by a second or so;
 // what is further ahead comes from another machine's clock.
 const maxWait = 2 * time.Second
 
@@ -32,6 +32,11 @@ func (p *prepared) date(ctx context.Context) error {
 		if state == nil {
 			continue
 		}
+		// All layers are here by now. What counts is what their directories show, whatever else is known of them.
+		state, err := p.r.snapshots.Timed(ctx, state)
+		if err != nil {
+			return err
+		}
 		root, err := state.Observed(ctx)
 		if err != nil {
 			return err
@@ -43,8 +48,7 @@ func (p *prepared) date(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	raw, _ := p.step.Op.MarshalVT() // fails only on values that it could not have been parsed from
-	look := ledger.Look{By: key.New("larder.look.v1").Raw(raw).Sum(), Now: time.Now()}
+	look := ledger.Look{By: looker(p.step.Op), Now: time.Now()}
 	for _, c := range p.caches {
 		past, err := c.Past()
 		switch {
@@ -80,14 +84,23 @@ func (p *prepared) date(ctx context.Context) error {
 	return p.await(ctx, shown)
 }
 
-// await waits until what is shown lies in the past: what the step makes of it is to be newer.
+// looker names a step to ledgers, the same in builds that differ in arguments, versions or a proxy's address.
+func looker(op *pb.ExecOp) key.Digest {
+	h := key.New("larder.look.v2").Str(op.Meta.Cwd).Strs(op.Meta.Args).Uint(uint64(len(op.Mounts)))
+	for _, m := range op.Mounts {
+		h.Str(m.Dest)
+	}
+	return h.Sum()
+}
+
+// await waits until what is shown lies in the past, but for what is far from it: what the step makes of it is to be newer.
 func (p *prepared) await(ctx context.Context, shown *tree.Node) error {
-	latest, err := ledger.Latest(shown)
+	latest, err := ledger.Latest(shown, time.Now().Add(maxWait))
 	if err != nil {
 		return err
 	}
 	wait := time.Until(time.Unix(0, latest))
-	if wait <= 0 || wait > maxWait {
+	if wait <= 0 {
 		return nil
 	}
 	t := time.NewTimer(wait)
