@@ -38,11 +38,21 @@ func (a Attached) Lines() []string {
 	return out
 }
 
+// Options are what Attach is to know of a build beside its definition.
+type Options struct {
+	Namespace string // the frontend's BUILDKIT_CACHE_MOUNT_NS, "" as a rule
+	// Config is the config, JSON, of the image that comes out. Without one nothing is attached that the image may use when it runs.
+	Config []byte
+	// Occupied tells whether a source, the output of a definition of its own, has anything at a path but an empty directory. An error
+	// leaves the mount out. Required.
+	Occupied func(ctx context.Context, source *pb.Definition, path string) (bool, error)
+}
+
 // Attach gives a definition in which each exec op has the cache mounts that its command wants, beside its own, as
-// RUN --mount=type=cache would have written them. namespace is the frontend's BUILDKIT_CACHE_MOUNT_NS, "" as a rule. It
-// also says what it attached and what not, for the ops that want anything, inputs before users. The given definition
-// stays as it is; attaching to what Attach gave changes nothing more. An error says that the definition is no valid LLB.
-func Attach(def *pb.Definition, namespace string) (*pb.Definition, []Attached, error) {
+// RUN --mount=type=cache would have written them. It also says what it attached and what not, for the ops that want
+// anything, inputs before users. The given definition stays as it is; attaching to what Attach gave changes nothing more.
+// An error says that the definition is no valid LLB, or that ctx ended.
+func Attach(ctx context.Context, def *pb.Definition, opt Options) (*pb.Definition, []Attached, error) {
 	if def == nil || len(def.Def) == 0 {
 		return def, nil, nil
 	}
@@ -50,11 +60,14 @@ func Attach(def *pb.Definition, namespace string) (*pb.Definition, []Attached, e
 	if err != nil {
 		return nil, nil, err
 	}
-	g.wishes()
+	g.def, g.opt, g.image, g.places = def, opt, parseConfig(opt.Config), map[place]found{}
+	if err := g.wishes(ctx); err != nil {
+		return nil, nil, err
+	}
 	r := newRewriter(def)
 	var out []Attached
 	for _, n := range g.nodes {
-		if err := r.add(n, namespace); err != nil {
+		if err := r.add(n, opt.Namespace); err != nil {
 			return nil, nil, err
 		}
 		if n.exec != nil && len(n.grant)+len(n.exec.skipped) > 0 {

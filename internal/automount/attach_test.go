@@ -175,7 +175,7 @@ func TestCorpusAttached(t *testing.T) {
 		if image == "" {
 			image = "plain"
 		}
-		text := fmt.Sprintf("FROM %s\nWORKDIR /app\nCOPY . .\nRUN <<LINE\n%s\nLINE\n", image, c.line)
+		text := fmt.Sprintf("FROM %s\nWORKDIR /app\nCOPY . .\nRUN <<LINE\n%s\nLINE\nFROM scratch\nCOPY --from=0 /app /app\n", image, c.line)
 		want, _ := Find(shell(c.line), images[c.image], "", "/app")
 		_, notes := attach(t, compile(t, text, "", "amd64"), "")
 		var got []Mount
@@ -191,7 +191,7 @@ func TestCorpusAttached(t *testing.T) {
 // TestNoDefinition looks at what is no LLB, or none to attach to.
 func TestNoDefinition(t *testing.T) {
 	for _, def := range []*pb.Definition{nil, {}} {
-		if out, notes, err := Attach(def, ""); out != def || notes != nil || err != nil {
+		if out, notes, err := Attach(t.Context(), def, plain("", serving)); out != def || notes != nil || err != nil {
 			t.Errorf("%v %v %v", out, notes, err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestNoDefinition(t *testing.T) {
 		"wrong input":   {raw(&pb.ExecOp{Meta: meta, Mounts: []*pb.Mount{{Input: 3, Dest: "/"}}})},
 		"end is inside": {good.Def[1], good.Def[2], good.Def[0]},
 	} {
-		if _, _, err := Attach(&pb.Definition{Def: list}, ""); err == nil {
+		if _, _, err := Attach(t.Context(), &pb.Definition{Def: list}, plain("", serving)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -220,7 +220,7 @@ func TestNoDefinition(t *testing.T) {
 		"no script": {Meta: &pb.Meta{Args: []string{"/dev/pipes/EOF"}}, Mounts: []*pb.Mount{{Input: -1, Dest: "/dev/pipes/"}}},
 	} {
 		def := &pb.Definition{Def: [][]byte{raw(e)}}
-		out, notes, err := Attach(def, "")
+		out, notes, err := Attach(t.Context(), def, plain("", serving))
 		if err != nil || len(out.Def) != 1 || !bytes.Equal(out.Def[0], def.Def[0]) || len(notes) > 0 && len(notes[0].Mounts) > 0 {
 			t.Errorf("%s: %v %v", name, notes, err)
 		}

@@ -62,7 +62,22 @@ type wish struct {
 	leaves bool
 	// beside: it lies in a directory of other things, so that who copies the directory does not mean the cache.
 	beside bool
+	// stock: what an image has at the place may be what the command is to work with, such as modules that can be had nowhere else.
+	// For the others it is a mere store of downloads: it stays in the image, hidden while the command runs, which loads anew what
+	// it needs.
+	stock bool
+	// lasts: what the command leaves there may be used when the image runs.
+	lasts bool
+	// fills: the command does nothing but fill the place.
+	fills bool
 }
+
+var (
+	// stocks are tools whose caches hold more than downloads that can be had again.
+	stocks = []string{"go", "cargo", "maven", "gradle", "bundler"}
+	// lasting are tools whose caches are used when the image runs: by "go run", and so on.
+	lasting = []string{"go", "cargo", "maven", "gradle"}
+)
 
 // granted are the wishes of a command that its own words do not speak against. What is denied is noted.
 func (s *script) granted() []wish {
@@ -72,7 +87,7 @@ func (s *script) granted() []wish {
 			s.skip(w.Tool, w.Target, why)
 			continue
 		}
-		if f := w.Beside; f != nil && (s.says(f.Path) || s.touches(f.Path) != "") {
+		if f := w.Beside; f != nil && (s.says(f.Path) || s.touches(f.Path, false) != "") {
 			w.Beside = nil
 		}
 		if !slices.ContainsFunc(out, func(o wish) bool { return within(o.Target, w.Target) }) {
@@ -91,6 +106,9 @@ func (s *script) distinct() []wish {
 		if n := len(out); n > 0 && out[n-1].Target == w.Target {
 			out[n-1].offline = out[n-1].offline || w.offline
 			out[n-1].leaves = out[n-1].leaves || w.leaves
+			out[n-1].stock = out[n-1].stock || w.stock
+			out[n-1].lasts = out[n-1].lasts || w.lasts
+			out[n-1].fills = out[n-1].fills && w.fills
 			continue
 		}
 		out = append(out, w)
@@ -106,7 +124,7 @@ func (s *script) denies(w wish) string {
 	case s.cleared[w.Tool]:
 		return "the command looks after its cache itself"
 	}
-	if word := s.touches(w.Target); word != "" {
+	if word := s.touches(w.Target, w.stock); word != "" {
 		return "the command itself says " + word
 	}
 	return ""

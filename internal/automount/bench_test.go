@@ -19,7 +19,7 @@ func BenchmarkAttach(b *testing.B) {
 	def := compile(b, text.String(), "", "amd64")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, notes, err := Attach(def, ""); err != nil || len(notes) != 20 || len(notes[0].Mounts) != 5 {
+		if _, notes, err := Attach(b.Context(), def, plain("", serving)); err != nil || len(notes) != 20 || len(notes[0].Mounts) != 5 {
 			b.Fatal(err, len(notes))
 		}
 	}

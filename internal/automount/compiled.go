@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"path"
 	"slices"
 	"strings"
 )
@@ -18,14 +19,39 @@ func (w *walker) golang(c *call, args []string) {
 				w.configure(name, value)
 			}
 		}
-	case l.is(0, "env") && c.substitute && (slices.Contains(l.words, "GOMODCACHE") || slices.Contains(l.words, "GOCACHE")):
+	case l.is(0, "env") && (len(l.words) == 1 && c.substitute || slices.ContainsFunc(l.words, func(n string) bool { return n == "GOMODCACHE" || n == "GOCACHE" || n == "GOPATH" })):
 		w.clears("go")
 	case modules:
-		w.want(c, "go", w.modCache(c), c.vars.get("GOPROXY") == "off")
+		fills := l.is(0, "mod") && l.is(1, "download verify graph why")
+		w.wish(c, wish{Mount: Mount{Tool: "go", Target: w.modCache(c)}, offline: c.vars.get("GOPROXY") == "off", fills: fills})
 		if compiles && c.vars.get("GOCACHE") != "off" {
 			w.want(c, "go", w.buildCache(c), false)
 		}
 	}
+	switch out := l.options["-o"]; {
+	case l.is(0, "build test") && out != "":
+		w.compiles(c, out)
+	case l.is(0, "install") && c.vars.get("GOBIN") != "":
+		w.compiles(c, c.vars.get("GOBIN")+"/")
+	case l.is(0, "install"):
+		w.compiles(c, path.Join(w.modCache(c), "../../bin")+"/")
+	}
+}
+
+// compiles notes where a command puts programs.
+func (w *walker) compiles(c *call, out string) {
+	if !path.IsAbs(out) {
+		out = c.cwd + "/" + out
+	}
+	if !known(out) {
+		return
+	}
+	if dir := strings.HasSuffix(out, "/"); dir {
+		out = strings.TrimSuffix(path.Clean(out), "/") + "/"
+	} else {
+		out = path.Clean(out)
+	}
+	w.programs = append(w.programs, out)
 }
 
 // modCache is where modules are. The golang images say GOPATH=/go; otherwise it is in the home directory.
@@ -70,6 +96,14 @@ func (w *walker) cargo(c *call, args []string) {
 	}
 	offline := l.has("--offline", "--frozen") || truthy(c.vars.get("CARGO_NET_OFFLINE"))
 	for _, part := range []string{"git/db", "registry"} {
-		w.want(c, "cargo", under(dir, part), offline)
+		w.wish(c, wish{Mount: Mount{Tool: "cargo", Target: under(dir, part)}, offline: offline, fills: l.is(0, "fetch metadata tree generate-lockfile")})
+	}
+	switch {
+	case l.is(0, "install"):
+		w.compiles(c, dir+"/bin/")
+	case l.is(0, "build b auditable") && c.vars.get("CARGO_TARGET_DIR") == "":
+		for _, kind := range []string{"release", "debug"} {
+			w.compiles(c, "target/"+kind+"/")
+		}
 	}
 }

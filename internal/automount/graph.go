@@ -17,6 +17,13 @@ const maxVertices = 100_000
 type graph struct {
 	nodes []*node
 	end   *node // names the output, and is the last of the definition
+
+	def    *pb.Definition
+	opt    Options
+	image  config
+	output map[*node]bool // what the output's root file system is made of
+	made   []string       // programs that it compiles
+	places map[place]found
 }
 
 // node is a vertex.

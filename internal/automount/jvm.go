@@ -42,8 +42,15 @@ func (w *walker) maven(c *call, args []string) {
 		}
 		dir = under(home, ".m2/repository")
 	}
+	// The paths of what lies in the repository are asked for to be used.
+	if property("expression", args) == "settings.localRepository" || slices.ContainsFunc(l.words, func(g string) bool { return strings.HasSuffix(g, ":build-classpath") }) {
+		w.clears("maven")
+	}
 	w.wish(c, wish{
-		Mount:   locked(Mount{Tool: "maven", Target: dir}),
+		Mount: locked(Mount{Tool: "maven", Target: dir}),
+		fills: !slices.ContainsFunc(l.words, func(goal string) bool {
+			return goal != "clean" && !strings.HasPrefix(goal, "dependency:") && !strings.Contains(goal, "-dependency-plugin:") && !strings.Contains(goal, "go-offline-maven-plugin:")
+		}),
 		offline: l.has("-o", "--offline"),
 		leaves: slices.ContainsFunc(l.words, func(goal string) bool {
 			return goal == "install" || strings.Contains(goal, "install:") || strings.HasSuffix(goal, ":install") || strings.Contains(goal, ":install-file")
@@ -64,11 +71,14 @@ func (w *walker) gradle(c *call, args []string, wrapper bool) {
 		dir = under(w.javaHome(c), ".gradle")
 	}
 	offline := l.has("--offline")
+	works := len(l.words) > 0 && !l.has("-v", "--version", "-h", "--help", "--stop", "--status") && slices.ContainsFunc(l.words, func(task string) bool {
+		return !slices.Contains([]string{"dependencies", "help", "tasks", "properties", "projects", "clean"}, task[strings.LastIndexByte(task, ':')+1:])
+	})
 	if wrapper {
-		w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "wrapper/dists")}), offline: offline})
+		w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "wrapper/dists")}), offline: offline, fills: !works})
 	}
 	if len(l.words) == 0 || l.has("-v", "--version", "-h", "--help", "--stop", "--status") {
 		return
 	}
-	w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "caches")}), offline: offline})
+	w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "caches")}), offline: offline, fills: !works})
 }

@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"context"
 	"path"
 	"slices"
 	"strings"
@@ -9,7 +10,7 @@ import (
 )
 
 // wishes finds for each exec op which mounts it wants, and which of them it gets.
-func (g *graph) wishes() {
+func (g *graph) wishes(ctx context.Context) error {
 	var steps []*node
 	for _, n := range g.nodes {
 		op := n.op.GetExec()
@@ -35,9 +36,14 @@ func (g *graph) wishes() {
 			n.exec = n.scan(n.settings)
 		}
 	}
+	g.output = g.end.below()
+	g.made = made(slices.DeleteFunc(slices.Clone(steps), func(n *node) bool { return !g.output[n] }))
 	for _, n := range steps {
-		g.decide(n)
+		if err := g.decide(ctx, n); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // scan reads a node's command. The settings are those of tools' configuration, which the environment overrides.
@@ -50,7 +56,7 @@ func (n *node) scan(settings []string) *script {
 	}
 	s := scan(args, env, meta.User, meta.Cwd)
 	if interpreter == "" && text != "" { // in another language, but it may name paths
-		s.calls = append(s.calls, call{args: []string{"script", text}, cwd: hole})
+		s.calls = append(s.calls, call{args: []string{"script", text}, cwd: hole, vars: newVars(env)})
 		s.words = append(slices.Clone(s.words), text)
 	}
 	return s
@@ -86,7 +92,7 @@ func (n *node) document() (text, interpreter string) {
 }
 
 // decide grants a node what it wants. The nodes below it are decided.
-func (g *graph) decide(n *node) {
+func (g *graph) decide(ctx context.Context, n *node) error {
 	list := n.exec.granted()
 	for _, w := range n.exec.wishes {
 		if w.offline {
@@ -94,13 +100,18 @@ func (g *graph) decide(n *node) {
 		}
 	}
 	if len(list) == 0 {
-		return
+		return nil
 	}
 	below, upon := n.below(), n.upon()
 	for _, w := range list {
 		why, kept := n.occupied(w.Target), false
 		if why == "" {
-			why = g.missed(n, w, below, upon)
+			if why = g.missed(n, w, below, upon); why == "" {
+				var err error
+				if why, err = g.covers(ctx, n, w, below); err != nil {
+					return err
+				}
+			}
 			kept = why != ""
 		}
 		switch {
@@ -115,6 +126,7 @@ func (g *graph) decide(n *node) {
 		}
 		n.exec.skip(w.Tool, w.Target, why)
 	}
+	return nil
 }
 
 // occupied says why an op can have no mount at target by what it has mounted.
@@ -145,7 +157,7 @@ func (g *graph) tells(n *node, p string, below map[*node]bool) bool {
 		return false
 	}
 	for m := range below {
-		if m.exec != nil && (m.exec.says(p) || m.exec.refers(p) != "") {
+		if m.exec != nil && (m.exec.says(p) || m.exec.refers(p, false) != "") {
 			return false // it was removed, or is meant to be something else
 		}
 	}
@@ -165,7 +177,7 @@ func (g *graph) missed(n *node, w wish, below, upon map[*node]bool) string {
 	if w.leaves && wanted(upon, w.Target) {
 		return "a step above takes what it installs there"
 	}
-	return ""
+	return g.runs(n, w, upon)
 }
 
 // relies says why a node needs to find in the image what is at the place of n's mount.
@@ -200,7 +212,10 @@ func (m *node) relies(n *node, w wish, below, upon map[*node]bool) string {
 
 // speaks says why another step of the same lineage, below or upon the mount's, keeps it from being.
 func (m *node) speaks(w wish, below bool) string {
-	if word := m.exec.refers(w.Target); word != "" {
+	if m.exec.cleared[w.Tool] {
+		return "another step looks after that cache itself"
+	}
+	if word := m.exec.refers(w.Target, w.stock); word != "" {
 		return "another step says " + word
 	}
 	for _, o := range m.exec.wishes {
@@ -220,10 +235,10 @@ func (m *node) speaks(w wish, below bool) string {
 
 func (n *node) offline() bool { return n.op.GetExec().GetNetwork() == pb.NetMode_NONE }
 
-// wanted tells whether one of the nodes' commands wants what is at target.
+// wanted tells whether one of the nodes' commands uses what is at target.
 func wanted(nodes map[*node]bool, target string) bool {
 	for m := range nodes {
-		if m.exec != nil && slices.ContainsFunc(m.exec.wishes, func(o wish) bool { return overlap(o.Target, target) }) {
+		if m.exec != nil && slices.ContainsFunc(m.exec.wishes, func(o wish) bool { return !o.fills && overlap(o.Target, target) }) {
 			return true
 		}
 	}
@@ -265,6 +280,8 @@ func (w wish) hides(a *pb.FileAction) string {
 		return "the link " + made
 	case a.GetCopy() != nil && within(made, w.Target) && !w.beside && spreads(a.GetCopy().Src, made):
 		return "what a COPY puts into " + made
+	case a.GetCopy() != nil && within(made, w.Target) && w.stock && a.GetCopy().AttemptUnpackDockerCompatibility && strings.Contains(path.Base(a.GetCopy().Src), ".t"):
+		return "what an ADD unpacks into " + made
 	}
 	return ""
 }

@@ -18,7 +18,7 @@ func TestLineage(t *testing.T) {
 		"copied out, pattern":   {"FROM golang AS deps\nRUN go mod download\nFROM alpine\nCOPY --from=deps /go/*/mod /c\n", "", "a COPY takes"},
 		"copied out, elsewhere": {"FROM golang AS deps\nRUN go mod download\nFROM alpine\nCOPY --from=deps /go/bin /go/pkg/modern /bin/\n", "go mod download: /go/pkg/mod", ""},
 		"copied out later":      {"FROM golang AS deps\nRUN go mod download\nFROM deps AS more\nRUN touch /x\nFROM alpine\nCOPY --from=more /go/pkg/mod /m\n", "", "a COPY takes"},
-		"copied out before":     {"FROM golang AS base\nRUN touch /x\nFROM base AS deps\nRUN go mod download\nFROM deps\nCOPY --from=base /go /go2\n", "go mod download: /go/pkg/mod", ""},
+		"copied out before":     {"FROM golang AS base\nRUN touch /x\nFROM base AS deps\nRUN go mod download\nFROM deps\nCOPY --from=base /go /go2\nRUN go mod tidy\n", "go mod download: /go/pkg/mod; go mod tidy: /go/pkg/mod", ""},
 		"copied in":             {"FROM golang\nCOPY --from=cache /mod /go/pkg/mod\nRUN go mod verify\n", "", "/go/pkg/mod stands in the image before"},
 		"copied in, linked":     {"FROM golang\nCOPY --from=cache --link /mod /go/pkg/mod/\nRUN go mod verify\n", "", "stands in the image before"},
 		"copied in, above":      {"FROM golang\nCOPY --from=cache /go /go\nRUN go mod verify\n", "", "what a COPY puts into /go"},

@@ -34,7 +34,7 @@ func (w *walker) npm(c *call, args []string) {
 		}
 	}
 	switch {
-	case l.is(0, "cache") && l.is(1, "clean clear rm"), l.is(0, "config") && l.is(1, "get") && l.word(2) == "cache" && c.substitute:
+	case l.is(0, "cache") && l.is(1, "clean clear rm"), l.is(0, "config c") && l.is(1, "get") && l.is(2, "cache"), l.is(0, "get") && l.is(1, "cache"):
 		w.clears("npm")
 	case l.is(0, "config c") && l.is(1, "set"):
 		set(l.word(2), l.word(3))
@@ -43,7 +43,7 @@ func (w *walker) npm(c *call, args []string) {
 	case !l.is(0, npmInstalls):
 	case l.is(0, "init innit create") && l.word(1) == "":
 	case l.is(0, "exec x"):
-		w.want(c, "npm", dir, offline)
+		w.wish(c, wish{Mount: Mount{Tool: "npm", Target: dir}, offline: offline, lasts: true}) // what it ran can be run again
 		w.executed(args)
 	case l.has("--help", "-h", "--version", "-v", "--dry-run"):
 	default:
@@ -81,7 +81,7 @@ func (w *walker) yarn(c *call, args []string) {
 			"nodeLinker": "YARN_NODE_LINKER", "enableGlobalCache": "YARN_ENABLE_GLOBAL_CACHE",
 		}[l.word(2)], l.word(3))
 		return
-	case l.is(0, "config") && l.is(1, "get") && l.is(2, "cache-folder cacheFolder") && c.substitute:
+	case l.is(0, "config") && l.is(1, "get") && l.is(2, "cache-folder cacheFolder globalFolder"):
 		w.clears("yarn")
 		return
 	case l.has("--help", "-h", "--version", "-v", "-V"):
@@ -120,7 +120,7 @@ func (w *walker) yarn(c *call, args []string) {
 		if dir == "" {
 			dir = under(w.homeOf(c), ".yarn/berry")
 		}
-		w.want(c, "yarn", under(dir, "cache"), offline)
+		w.wish(c, wish{Mount: Mount{Tool: "yarn", Target: under(dir, "cache")}, offline: offline, stock: true, lasts: l.is(0, "dlx")}) // a mirror, where nobody is asked
 	case c.vars.get("XDG_CACHE_HOME") != "":
 		w.want(c, "yarn", path.Join(c.vars.get("XDG_CACHE_HOME"), "yarn"), offline)
 	case w.who.root && !c.other:
@@ -163,6 +163,6 @@ func (w *walker) pnpm(c *call, args []string) {
 		w.skip("pnpm", "", "what is installed globally may link into its store")
 	default:
 		offline := l.has("--offline") || truthy(c.vars.first("npm_config_offline", "NPM_CONFIG_OFFLINE"))
-		w.want(c, "pnpm", dir, offline)
+		w.wish(c, wish{Mount: Mount{Tool: "pnpm", Target: dir}, offline: offline, lasts: l.is(0, "dlx fetch"), fills: l.is(0, "fetch")})
 	}
 }

@@ -90,6 +90,9 @@ func (w *walker) gems(c *call, tool string, offline bool) {
 
 func (w *walker) gem(c *call, args []string) {
 	l := parse(args, "-v --version -i --install-dir -n --bindir -P --trust-policy -s --source --platform")
+	if l.is(0, "env environment") {
+		w.clears("bundler")
+	}
 	if l.is(0, "install i update") && !l.has("--help", "-h", "--system", "-i", "--install-dir", "--user-install") {
 		w.gems(c, "bundler", l.has("--local", "-l"))
 	}

@@ -69,7 +69,10 @@ func (w *walker) uv(c *call, args []string) {
 	case mode == "symlink" || !known(mode):
 		w.skip("uv", "", "the image links into its cache (link mode symlink)")
 	default:
-		w.want(c, "uv", dir, l.has("--offline") || truthy(c.vars.get("UV_OFFLINE")))
+		w.wish(c, wish{
+			Mount: Mount{Tool: "uv", Target: dir}, offline: l.has("--offline") || truthy(c.vars.get("UV_OFFLINE")),
+			lasts: l.is(0, "run") || l.is(1, "run"), // environments of what it ran
+		})
 	}
 }
 

@@ -25,6 +25,7 @@ type script struct {
 	opaque  bool            // the text could not be read; nothing is attached
 
 	settings  []string // what tools' own configuration was set to, as NAME=value
+	programs  []string // what it compiles: absolute, with a slash at the end for a directory of programs
 	functions map[string]bool
 	budget    int
 }
@@ -34,9 +35,10 @@ type call struct {
 	args       []string // [0] without its directory; words or parts of words that are not known have a hole
 	vars       *vars
 	cwd        string
-	sudo       bool // as root, by sudo
-	other      bool // as somebody else
-	substitute bool // for its output, $(...)
+	text       string // what it reads, as far as that is known: a here-document, or the words of the commands that pipe into it
+	sudo       bool   // as root, by sudo
+	other      bool   // as somebody else
+	substitute bool   // for its output, $(...)
 }
 
 // who runs a command.

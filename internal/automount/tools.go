@@ -15,9 +15,9 @@ var (
 	phpName    = regexp.MustCompile(`^php[0-9.]*$`)
 )
 
-// tool looks at a command that runs no other.
-func (w *walker) tool(name string, args []string) {
-	c := &call{args: args, vars: w.vars, cwd: w.cwd, sudo: w.caller.sudo, other: w.caller.other, substitute: w.caller.substitute}
+// tool looks at a command that runs no other. input is what it reads from a here-document.
+func (w *walker) tool(name string, args []string, input string) {
+	c := &call{args: args, vars: w.vars, cwd: w.cwd, text: w.caller.piped + input, sudo: w.caller.sudo, other: w.caller.other, substitute: w.caller.substitute}
 	rest := args[1:]
 	switch {
 	case pipName.MatchString(name):
@@ -25,6 +25,8 @@ func (w *walker) tool(name string, args []string) {
 	case pythonName.MatchString(name):
 		if m := slices.Index(rest, "-m"); m >= 0 && m+1 < len(rest) && !slices.ContainsFunc(rest[:m], notOption) {
 			w.simple(rest[m+1:], "")
+		} else {
+			w.note(args, input)
 		}
 	case phpName.MatchString(name) && len(rest) > 0 && strings.HasPrefix(path.Base(rest[0]), "composer"):
 		w.composer(c, rest[1:])
@@ -125,6 +127,8 @@ func (w *walker) wish(c *call, x wish) {
 	}
 	x.Target = path.Clean(dir)
 	x.ID = x.Target
+	x.stock = x.stock || slices.Contains(stocks, x.Tool)
+	x.lasts = x.lasts || slices.Contains(lasting, x.Tool)
 	switch {
 	case slices.Contains(system, x.Target) || x.Target == w.homeOf(c):
 		w.skip(x.Tool, x.Target, "that directory holds other things too")

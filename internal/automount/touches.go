@@ -12,8 +12,6 @@ var (
 	harmless = []string{"mkdir", "echo", "printf", "ls", "du", "test", "[", "stat", "true", "set", "export"}
 	// changing commands may remove or change what lies below a directory that they are given.
 	changing = []string{"rm", "rmdir", "mv", "chown", "chgrp", "chmod", "setfacl", "shred"}
-	// copying commands take what lies below a directory that they are given somewhere else.
-	copying = []string{"cp", "mv", "tar", "rsync", "ln", "zip"}
 
 	braces = regexp.MustCompile(`\{[^{}]*\}`)
 )
@@ -45,18 +43,21 @@ func part(c byte) bool {
 }
 
 // touches gives the command, of those that are none of the tools, that would do something else with a mount at target,
-// or to it, than with a plain directory; "" if there is none.
-func (s *script) touches(target string) string {
+// or to it, than with a plain directory; "" if there is none. stock: see wish.
+func (s *script) touches(target string, stock bool) string {
 	for _, c := range s.calls {
 		name := path.Base(c.args[0])
 		if slices.Contains(harmless, name) {
 			continue
 		}
+		if why := c.takes(target, stock); why != "" {
+			return why
+		}
 		for _, a := range c.args[1:] {
 			at, above := c.names(a, target)
 			switch {
 			case at:
-			case above && slices.Contains(changing, name), above && slices.Contains(copying, name):
+			case above && slices.Contains(changing, name):
 			case name == "find" && c.finds(a, target):
 			default:
 				continue
@@ -68,9 +69,9 @@ func (s *script) touches(target string) string {
 }
 
 // refers gives the command by which another RUN says that it wants what is at target in the image; "" if none does.
-func (s *script) refers(target string) string {
+func (s *script) refers(target string, stock bool) string {
 	if s.opaque {
-		if s.says(target) {
+		if slices.ContainsFunc(s.words, func(text string) bool { return tells(text, target) }) {
 			return "its text"
 		}
 		return ""
@@ -80,8 +81,11 @@ func (s *script) refers(target string) string {
 		if name == "mkdir" {
 			continue
 		}
+		if why := c.takes(target, stock); why != "" {
+			return why
+		}
 		for _, a := range c.args[1:] {
-			if at, above := c.names(a, target); at || above && slices.Contains(copying, name) {
+			if at, _ := c.names(a, target); at {
 				return name + " " + clip(a)
 			}
 		}
@@ -110,6 +114,11 @@ func (c call) names(arg, target string) (at, above bool) {
 	if p == "/" {
 		return false, false
 	}
+	return matches(p, target)
+}
+
+// matches compares a pattern of names with the target: whether it names it or what lies in it, or a directory above it.
+func matches(p, target string) (at, above bool) {
 	pattern, parts := split(strings.ReplaceAll(braces.ReplaceAllString(p, "*"), "[!", "[^")), split(target)
 	for i := range min(len(pattern), len(parts)) {
 		if ok, err := path.Match(pattern[i], parts[i]); err != nil || !ok {

@@ -19,6 +19,7 @@ type walker struct {
 // caller says on whose behalf commands run, beside the RUN's user.
 type caller struct {
 	sudo, other, substitute bool
+	piped                   string // the words of the commands that pipe into them
 }
 
 // run reads a text. What is no shell text makes the whole command unreadable.
@@ -26,7 +27,12 @@ func (w *walker) run(text string) {
 	if w.opaque {
 		return
 	}
-	if !known(text) || w.depth >= maxDepth {
+	if w.depth >= maxDepth {
+		return
+	}
+	if !known(text) {
+		w.note([]string{"sh", text}, strings.Join(w.words, "\n"))
+		w.overhear(text)
 		return
 	}
 	if len(text) > maxText {
@@ -61,11 +67,13 @@ func (w *walker) stmt(st *syntax.Stmt) {
 	}
 	input := ""
 	for _, r := range st.Redirs {
-		if r.Hdoc != nil {
+		switch text := w.word(r.Word); {
+		case r.Hdoc != nil:
 			input = w.word(r.Hdoc)
-		}
-		if target := w.word(r.Word); r.Hdoc == nil && r.Op != syntax.WordHdoc {
-			w.note([]string{">", target})
+		case r.Op == syntax.WordHdoc:
+			input = text
+		default:
+			w.note([]string{">", text}, "")
 		}
 	}
 	switch c := st.Cmd.(type) {
@@ -80,8 +88,11 @@ func (w *walker) stmt(st *syntax.Stmt) {
 	case *syntax.BinaryCmd:
 		switch c.Op {
 		case syntax.Pipe, syntax.PipeAll:
+			before := len(w.calls)
 			w.subshell([]*syntax.Stmt{c.X}, false)
-			w.subshell([]*syntax.Stmt{c.Y}, false)
+			in := *w
+			in.caller.piped = spoken(w.calls[before:])
+			in.subshell([]*syntax.Stmt{c.Y}, false)
 		case syntax.OrStmt:
 			w.stmt(c.X)
 			w.maybe(func() { w.stmt(c.Y) })
@@ -202,16 +213,46 @@ func (w *walker) chdir(args []string) {
 		w.cwd = hole
 	case path.IsAbs(args[0]):
 		w.cwd = path.Clean(args[0])
+	case !known(w.cwd):
+		w.cwd = hole
 	default:
 		w.cwd = path.Join(w.cwd, args[0])
 	}
-	if w.cwd == "" || !known(w.cwd) {
+	// One directory of which a part is known is not above itself.
+	if first, last, ok := strings.Cut(w.cwd, hole); w.cwd == "" || ok && (first == "" || strings.HasSuffix(first, "/") || strings.ContainsAny(last, "/"+hole)) {
 		w.cwd = hole
 	}
 	w.vars.set("PWD", w.cwd)
 }
 
 // note keeps a command that is none of the tools.
-func (w *walker) note(args []string) {
-	w.calls = append(w.calls, call{args: args, vars: w.vars, cwd: w.cwd})
+func (w *walker) note(args []string, input string) {
+	w.calls = append(w.calls, call{args: args, vars: w.vars, cwd: w.cwd, text: w.caller.piped + input})
+}
+
+// spoken joins the words of commands.
+func spoken(calls []call) string {
+	var b strings.Builder
+	for _, c := range calls {
+		for _, a := range append([]string{c.text}, c.args...) {
+			if b.Len()+len(a) > maxText {
+				return b.String()
+			}
+			b.WriteString(a + "\n")
+		}
+	}
+	return b.String()
+}
+
+// overhear goes through a text that may run, or something like it: what it does to places counts, not what it wants.
+func (w *walker) overhear(text string) {
+	own := *w.script
+	own.calls, own.opaque = nil, false
+	in := *w
+	in.script, in.vars = &own, w.vars.clone()
+	const unknown = "larder_unknown"
+	in.vars.set(unknown, hole)
+	in.run(strings.ReplaceAll(text, hole, "${"+unknown+"}"))
+	w.calls = append(w.calls, own.calls...)
+	w.budget = own.budget
 }

@@ -58,18 +58,31 @@ func compile(t testing.TB, dockerfile, namespace, arch string) *pb.Definition {
 	return def.ToPB()
 }
 
+// serving is the config of an image that runs nothing of what the tests' Dockerfiles say.
+const serving = `{"config": {"Entrypoint": ["nginx"]}}`
+
+// plain are the options of a build whose sources have nothing anywhere.
+func plain(namespace, config string) Options {
+	return Options{Namespace: namespace, Config: []byte(config), Occupied: func(context.Context, *pb.Definition, string) (bool, error) { return false, nil }}
+}
+
 // attach attaches, and checks what holds of every definition: the given one stays, and a second time changes nothing.
 func attach(t testing.TB, def *pb.Definition, namespace string) (*pb.Definition, []Attached) {
 	t.Helper()
+	return attachWith(t, def, plain(namespace, serving))
+}
+
+func attachWith(t testing.TB, def *pb.Definition, opt Options) (*pb.Definition, []Attached) {
+	t.Helper()
 	before := def.CloneVT()
-	out, notes, err := Attach(def, namespace)
+	out, notes, err := Attach(t.Context(), def, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !proto.Equal(before, def) {
 		t.Error("the given definition was changed")
 	}
-	again, second, err := Attach(out, namespace)
+	again, second, err := Attach(t.Context(), out, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +119,12 @@ func attach(t testing.TB, def *pb.Definition, namespace string) (*pb.Definition,
 // mounted lists what was attached to each exec op: its command's first words, then mounts.
 func mounted(t testing.TB, dockerfile string) ([]string, []Attached) {
 	t.Helper()
-	def, notes := attach(t, compile(t, dockerfile, "", "amd64"), "")
+	return mountedWith(t, dockerfile, plain("", serving))
+}
+
+func mountedWith(t testing.TB, dockerfile string, opt Options) ([]string, []Attached) {
+	t.Helper()
+	def, notes := attachWith(t, compile(t, dockerfile, "", "amd64"), opt)
 	var out []string
 	for _, op := range decoded(t, def) {
 		for _, m := range op.GetExec().GetMounts() {

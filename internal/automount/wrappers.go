@@ -59,7 +59,7 @@ func (w *walker) simple(args []string, input string) {
 		return
 	}
 	if !known(args[0]) {
-		w.note(args)
+		w.note(args, input)
 		return
 	}
 	name := path.Base(args[0])
@@ -75,6 +75,9 @@ func (w *walker) simple(args []string, input string) {
 	case name == "pushd", name == "popd":
 		w.cwd = hole
 	case name == "source", name == ".":
+		if len(args) > 1 && !known(args[1]) {
+			w.note(args, strings.Join(w.words, "\n"))
+		}
 		if len(args) < 2 || !slices.Contains(environments, path.Base(args[1])) {
 			w.vars.sourced = true
 		}
@@ -89,23 +92,31 @@ func (w *walker) simple(args []string, input string) {
 	case name == "su":
 		w.su(args)
 	case name == "find":
-		w.note(args)
+		w.note(args, input)
 		w.find(args)
 	default:
 		if wr, ok := wrappers[name]; ok {
 			w.wrapped(name, wr, args[1:], input)
 			return
 		}
-		w.tool(name, args)
+		w.tool(name, args, input)
 	}
 }
 
 // shell follows sh -c, and what a shell reads from a here-document. A script that is a file says nothing.
 func (w *walker) shell(args []string, input string) {
 	text, ok, stdin := shellText(args)
-	if stdin {
+	switch {
+	case stdin:
 		text = input
-	} else if !ok {
+		if w.caller.piped != "" {
+			w.note(args[:1], "")
+			w.overhear(w.caller.piped)
+		}
+	case !ok:
+		if !known(text) || strings.HasPrefix(text, "/dev/") { // a script that this command makes
+			w.note(args[:1], strings.Join(w.words, "\n"))
+		}
 		return
 	}
 	in := *w
@@ -125,10 +136,17 @@ func (w *walker) su(args []string) {
 	}
 }
 
-// find runs commands for what it finds.
+// find runs commands for what it finds: as if it were the directory that it starts at.
 func (w *walker) find(args []string) {
+	starts := args[1:]
+	if end := slices.IndexFunc(starts, func(s string) bool { return s == "" || s[0] == '-' || s[0] == '(' || s[0] == '!' }); end >= 0 {
+		starts = starts[:end]
+	}
+	if len(starts) == 0 {
+		starts = []string{"."}
+	}
 	for i, a := range args {
-		if a != "-exec" && a != "-execdir" && a != "-ok" {
+		if !slices.Contains([]string{"-exec", "-execdir", "-ok", "-okdir"}, a) {
 			continue
 		}
 		rest := args[i+1:]
@@ -136,9 +154,19 @@ func (w *walker) find(args []string) {
 			rest = rest[:end]
 		}
 		in := *w
-		in.cwd = hole
-		in.simple(slices.Clone(rest), "")
-		return
+		if strings.HasSuffix(a, "dir") {
+			in.cwd = hole
+		}
+		for _, dir := range starts {
+			if !path.IsAbs(dir) && known(dir) {
+				dir = w.cwd + "/" + dir
+			}
+			run := slices.Clone(rest)
+			for n := range run {
+				run[n] = strings.ReplaceAll(run[n], "{}", dir)
+			}
+			in.simple(run, "")
+		}
 	}
 }
 
@@ -181,6 +209,10 @@ func (w *walker) wrapped(name string, wr wrapper, args []string, input string) {
 	in.caller.other = in.caller.other || slices.Contains(others, name)
 	if name == "corepack" && (len(args) == 0 || !slices.Contains([]string{"npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx"}, args[0])) {
 		return
+	}
+	if name == "xargs" && len(args) > 0 {
+		w.note([]string{name}, input)
+		args = append(slices.Clone(args), hole) // what it reads
 	}
 	in.simple(args, input)
 	if name == "command" || name == "builtin" {

@@ -173,7 +173,7 @@ func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Strea
 	if err != nil {
 		return nil, err
 	}
-	if err := b.attach(); err != nil {
+	if err := b.attach(ctx); err != nil {
 		return nil, err
 	}
 	if len(b.front.Outputs) > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 
-	"larder/internal/automount"
 	"larder/internal/cache"
 	"larder/internal/cachemount"
 	"larder/internal/generation"
@@ -80,24 +79,4 @@ func (b *building) flush(ctx context.Context) {
 	if err := b.mounts.times.keep(); err != nil && ctx.Err() == nil {
 		b.e.warn("the times of the build context are not kept for the next build: %v", err)
 	}
-}
-
-// attach gives RUN steps the cache mounts that their commands can use (--auto-mounts).
-func (b *building) attach() error {
-	if !b.req.AutoMounts {
-		return nil
-	}
-	for i, o := range b.front.Outputs {
-		def, attached, err := automount.Attach(o.Def, b.req.Args["BUILDKIT_CACHE_MOUNT_NS"])
-		if err != nil {
-			return err
-		}
-		b.front.Outputs[i].Def = def
-		for _, a := range attached {
-			for _, line := range a.Lines() {
-				b.stream.Begin(line).Done(nil)
-			}
-		}
-	}
-	return nil
 }
