@@ -63,7 +63,7 @@ func (s *Saved) capture(ctx context.Context, m *saved) error {
 	end := s.opt.Begin("save cache mount " + m.k.Name())
 	note, err := s.write(ctx, sl, m.k, old, past.Ledger, u)
 	if ctx.Err() != nil {
-		end("stopped", nil)
+		end("put off: the next step wants it", nil)
 		return nil
 	}
 	end(note, err)
