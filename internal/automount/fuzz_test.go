@@ -52,6 +52,9 @@ func TestBounds(t *testing.T) {
 		"commands":   {strings.Repeat("true\n", maxCalls+1) + "npm ci", ""},
 		"nested":     {strings.Repeat(`$(`, 3_000) + "npm ci" + strings.Repeat(")", 3_000), npm},
 		"quoted":     {`sh -c "sh -c \"sh -c 'npm ci'\""`, npm},
+		"piped":      {strings.Repeat("a|", 8_000) + "npm ci", ""},
+		"shells":     {"echo '" + strings.Repeat("a;", 8_000) + "'" + strings.Repeat("|sh", 4_000), ""},
+		"evaluated":  {strings.Repeat(`eval "$(x) a";`, 2_000), ""},
 		"very empty": {"", ""},
 	} {
 		start := time.Now()

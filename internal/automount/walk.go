@@ -92,6 +92,7 @@ func (w *walker) stmt(st *syntax.Stmt) {
 			w.subshell([]*syntax.Stmt{c.X}, false)
 			in := *w
 			in.caller.piped = spoken(w.calls[before:])
+			w.budget -= len(in.caller.piped) / 64 // it is kept with each command that it is piped into
 			in.subshell([]*syntax.Stmt{c.Y}, false)
 		case syntax.OrStmt:
 			w.stmt(c.X)
