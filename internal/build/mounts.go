@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"path/filepath"
 
 	"larder/internal/cache"
 	"larder/internal/cachemount"
@@ -69,7 +68,7 @@ func (b *building) openMounts(ctx context.Context) (*mounts, error) {
 		},
 		Warn: func(msg string) { b.e.warn("%s", msg) },
 	})
-	return &mounts{store, &times{session: b.session, remote: restore || save, save: save, dir: filepath.Join(b.e.root, "ledgers")}}, nil
+	return &mounts{store, &times{session: b.session, remote: restore || save, save: save, dir: b.e.ledgers()}}, nil
 }
 
 // flush hands what the build's steps left in cache mounts to the session, to be saved with the records. That the times of contexts could

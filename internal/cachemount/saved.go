@@ -15,6 +15,7 @@ import (
 	"larder/internal/cache"
 	"larder/internal/generation"
 	"larder/internal/layout"
+	"larder/internal/ledger"
 	"larder/internal/tree"
 )
 
@@ -190,7 +191,7 @@ func keepRestored(slot string, found *cache.Mount, stamps *Stamps) error {
 	if err := writeTree(filepath.Join(slot, "ledger"), past); err != nil {
 		return err
 	}
-	newest, err := newest(g.Tree)
+	newest, err := ledger.Latest(g.Tree, time.Now().Add(time.Hour)) // what lies further ahead is no time of a step
 	if err != nil {
 		return err
 	}
@@ -203,16 +204,6 @@ func keepRestored(slot string, found *cache.Mount, stamps *Stamps) error {
 		return err
 	}
 	return state{base: &found.MountBase, generation: g, stamps: stamps}.save(slot)
-}
-
-// newest is the time of the newest file of a tree.
-func newest(root *tree.Node) (int64, error) {
-	var t int64
-	err := tree.Walk(root, func(_ string, n *tree.Node) error {
-		t = max(t, n.MTime)
-		return nil
-	})
-	return t, err
 }
 
 func empty(dir string) error {
