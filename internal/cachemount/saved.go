@@ -55,7 +55,6 @@ type used struct {
 	secrets  [][]byte // of all steps that had it since it was last searched for them
 	guarded  bool     // the mark that says so is this build's
 	captures int      // how often it was captured
-	unsaved  bool     // it is not what the remote cache has, for a reason on this machine, and not to take that one's place
 }
 
 // NewSaved makes a Store over the local one. ctx is the whole build's. Close it.
@@ -82,14 +81,14 @@ func (s *Saved) Acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) 
 		return nil, err
 	}
 	if s.opt.Save {
-		s.discardUnsearched(keyDir)
+		s.discardUnusable(keyDir)
 	}
-	failed := false
 	m, err := s.local.acquire(ctx, k, sharing, func(ctx context.Context, dir string) error {
 		done, err := s.restore(ctx, k, dir)
 		if err != nil && ctx.Err() == nil { // of this machine: it costs the mount's content, no more (DESIGN invariant 7)
 			s.session.Lose(fmt.Errorf("cache mount %s begins empty, and is not saved: %w", k.Name(), err))
-			failed, err = true, empty(dir)
+			unsaved := (&slot{dir: filepath.Dir(dir)}).unsavedFile()
+			err = errors.Join(empty(dir), os.WriteFile(unsaved, nil, 0o600))
 		}
 		if done || err != nil || fill == nil {
 			return err
@@ -98,11 +97,6 @@ func (s *Saved) Acquire(ctx context.Context, k Key, sharing Sharing, fill Fill) 
 	})
 	if err != nil {
 		return nil, err
-	}
-	if failed {
-		s.mu.Lock()
-		s.of(m.dir).unsaved = true
-		s.mu.Unlock()
 	}
 	return &saved{m, s, k}, nil
 }
@@ -132,9 +126,9 @@ func (m *saved) Release(whole bool) error {
 	return err
 }
 
-// discardUnsearched removes directories in which a step had secrets that nobody knows any more: another process ended before it could search
-// them. What they held otherwise comes from the remote cache again.
-func (s *Saved) discardUnsearched(keyDir string) {
+// discardUnusable removes directories that could never be saved again: those in which a step had secrets that this build does not know, as
+// another one did not search them or found some, and those that were not restored. What they held otherwise comes from the remote cache again.
+func (s *Saved) discardUnusable(keyDir string) {
 	numbers, err := slots(keyDir)
 	if err != nil {
 		return // there is none yet
@@ -144,7 +138,8 @@ func (s *Saved) discardUnsearched(keyDir string) {
 		s.mu.Lock()
 		ours := s.of(dir).guarded
 		s.mu.Unlock()
-		if ours || !exists((&slot{dir: dir}).secretsFile()) {
+		sl := &slot{dir: dir}
+		if !exists(sl.unsavedFile()) && (ours || !exists(sl.secretsFile())) {
 			continue
 		}
 		err := s.local.Remove(filepath.Join(filepath.Base(keyDir), strconv.Itoa(n)))

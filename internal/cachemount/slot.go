@@ -19,7 +19,8 @@ import (
 //
 //	rest     is there while nobody has it; its time says since when. Gone without anybody having it: a step was killed there
 //	torn     a step did not come to its end, and none that began later has
-//	secrets  a step that had it was given secrets, and what it left has not been searched for them
+//	secrets  a step that had it was given secrets, and what it left has not been searched for them, or has some in it
+//	unsaved  it began empty because it could not be restored, for a reason on this machine
 //	ledger   what steps were shown
 type slot struct {
 	dir    string
@@ -35,6 +36,7 @@ func (m *slot) ledgerFile() string  { return filepath.Join(m.dir, "ledger") }
 func (m *slot) restFile() string    { return filepath.Join(m.dir, "rest") }
 func (m *slot) tornFile() string    { return filepath.Join(m.dir, "torn") }
 func (m *slot) secretsFile() string { return filepath.Join(m.dir, "secrets") }
+func (m *slot) unsavedFile() string { return filepath.Join(m.dir, "unsaved") }
 
 // begin notes that a step has the mount from now on.
 func (m *slot) begin() {
@@ -134,21 +136,16 @@ func (m *slot) Release(whole bool) error {
 	return errors.Join(append(errs, m.rest())...)
 }
 
-// patience is how long a step that leaves waits to be told whether it is the last.
-const patience = 5 * time.Second
-
 // rest says that nobody has the mount from now on, if that is so: who leaves last says when. Without that it counts as one that a step was killed in.
 func (m *slot) rest() error {
 	// Whoever wants it at this moment finds the lock taken, and must not be given another directory for that.
-	ctx, stop := context.WithTimeout(context.Background(), patience)
-	defer stop()
-	adding, err := flock.Acquire(ctx, addLock(filepath.Dir(m.dir)), flock.Exclusive)
+	leaving, err := flock.Acquire(context.Background(), leaveLock(filepath.Dir(m.dir)), flock.Exclusive)
 	if err != nil {
-		return m.lock.Unlock()
+		return errors.Join(err, m.lock.Unlock())
 	}
 	alone, err := m.lock.Alone()
 	if alone {
 		err = os.WriteFile(m.restFile(), nil, 0o600)
 	}
-	return errors.Join(err, m.lock.Unlock(), adding.Unlock())
+	return errors.Join(err, m.lock.Unlock(), leaving.Unlock())
 }

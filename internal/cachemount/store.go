@@ -205,6 +205,9 @@ func (s *Local) lockAdding(ctx context.Context, dir string) (*flock.Lock, error)
 
 func addLock(dir string) string { return filepath.Join(dir, "add.lock") }
 
+// leaveLock is had for the moment in which a step that leaves finds out whether it is the last: its directory looks taken then.
+func leaveLock(dir string) string { return filepath.Join(dir, "leave.lock") }
+
 // add makes one more directory for a key, complete before anybody sees it. Whoever fills one keeps others from filling
 // the same; where one has come into being meanwhile that will do, nothing is added.
 func (s *Local) add(ctx context.Context, dir string, k Key, fill Fill, sharing Sharing) error {
@@ -217,7 +220,12 @@ func (s *Local) add(ctx context.Context, dir string, k Key, fill Fill, sharing S
 	if sharing == Shared {
 		mode = flock.Shared
 	}
+	leaving, err := flock.Acquire(ctx, leaveLock(dir), flock.Exclusive)
+	if err != nil {
+		return err
+	}
 	m, taken, err := s.take(dir, mode)
+	leaving.Unlock()
 	if err != nil {
 		return err
 	}

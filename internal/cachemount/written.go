@@ -45,7 +45,7 @@ func (s *Saved) capture(ctx context.Context, m *saved) error {
 	u := *s.of(m.dir)
 	s.mu.Unlock()
 	switch {
-	case u.unsaved, !exists(sl.restFile()), exists(sl.tornFile()):
+	case exists(sl.unsavedFile()), !exists(sl.restFile()), exists(sl.tornFile()):
 		return nil // what is in there is not worth saving, until a step comes to its end there
 	case exists(sl.secretsFile()) && !u.guarded:
 		return nil // a step of another process had secrets that are not known here
@@ -61,7 +61,7 @@ func (s *Saved) capture(ctx context.Context, m *saved) error {
 		s.session.Know(old.base, old.generation)
 	}
 	end := s.opt.Begin("save cache mount " + m.k.Name())
-	note, err := s.write(ctx, sl, m.k, old, past.Ledger, u)
+	note, clean, err := s.write(ctx, sl, m.k, old, past.Ledger, u)
 	if ctx.Err() != nil {
 		end("put off: the next step wants it", nil)
 		return nil
@@ -73,19 +73,24 @@ func (s *Saved) capture(ctx context.Context, m *saved) error {
 	s.mu.Lock()
 	seen := s.of(m.dir)
 	seen.captures++
-	seen.secrets, seen.guarded = nil, false // nobody got the directory meanwhile
+	if clean { // nobody got the directory meanwhile
+		seen.secrets, seen.guarded = nil, false
+	}
 	s.mu.Unlock()
+	if !clean {
+		return nil
+	}
 	if err := os.Remove(sl.secretsFile()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// write packs what is new and hands the next generation to the session.
-func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tree.Node, u used) (note string, err error) {
+// write packs what is new and hands the next generation to the session. clean tells that no secret was found in the directory.
+func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tree.Node, u used) (note string, clean bool, err error) {
 	shape, err := outline(sl.Dir())
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	kind := layout.Detect(k.ID, k.ID, shape)
 	unusable := s.stale(ctx, &old)
@@ -103,7 +108,7 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 		Secrets: u.secrets,
 	})
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if len(got.LeftOut) > 0 {
 		s.opt.Warn(fmt.Sprintf("cache mount %s: %s not saved: the value of a secret is in there", k.Name(), some(got.LeftOut)))
@@ -115,27 +120,27 @@ func (s *Saved) write(ctx context.Context, sl *slot, k Key, old state, seen *tre
 	kind = layout.Detect(k.ID, k.ID, got.Next.Tree)
 	next, dropped, err := generation.Trim(got.Next, kind, s.opt.Trim)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if err := drop(sl.Dir(), next.Tree, dropped); err != nil {
-		return "", err
+		return "", false, err
 	}
 	files, size, err := count(next.Tree)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	base, err := s.session.PutMount(cache.MountChange{
 		Slot: sl.dir, Key: k.Digest(), ID: k.Name(), Platform: k.Platform, United: kind.United(),
 		Base: old.base, Prev: old.generation, Next: next, Anew: len(unusable) > 0, Again: u.captures > 0, Files: files, Size: size, Had: got.Had, Hit: got.Used,
 	})
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	note = fmt.Sprintf("%d of %d files are new, %s", got.New, files, units.BytesSize(float64(got.NewBytes)))
 	if len(dropped) > 0 {
 		note += fmt.Sprintf("; %s trimmed", some(dropped))
 	}
-	return note, state{base: base, generation: next, stamps: got.Stamps}.save(sl.dir)
+	return note, len(got.LeftOut) == 0, state{base: base, generation: next, stamps: got.Stamps}.save(sl.dir)
 }
 
 // stale lists the packs of a mount that are not to be used any more. Where the store has lost some of what the mount is written down in, old
