@@ -66,11 +66,13 @@ func TestAutoMounts(t *testing.T) {
 func goAuto(addr string, deps []string) map[string]string {
 	files := goFiles(addr, "hello", deps...)
 	files["Dockerfile"] = `ARG REGISTRY
-FROM ${REGISTRY}/golang
+FROM ${REGISTRY}/golang AS deps
 ENV GOPROXY=http://` + addr + ` GOSUMDB=off GOFLAGS=-mod=mod
 WORKDIR /src
 COPY go.mod ./
-RUN go mod download
+RUN go mod download && touch /done
+FROM scratch
+COPY --from=deps /done /done
 `
 	return files
 }
