@@ -16,16 +16,9 @@ import (
 	"larder/internal/remote"
 )
 
-// sending is a blob on its way to stores.
-type sending struct {
-	done   chan struct{}
-	desc   ocispecs.Descriptor
-	stores map[string]bool // where it is, by name; guarded by Session.mu
-}
-
 // send brings a blob to the stores of all targets, in the background. done, which may be nil, is called when that has ended.
 func (s *Session) send(desc ocispecs.Descriptor, open func(context.Context) (io.ReadCloser, error), targets []*Target, done func()) *sending {
-	sg := &sending{done: make(chan struct{}), desc: desc, stores: map[string]bool{}}
+	sg := newSending(desc)
 	s.mu.Lock()
 	s.sendings[desc.Digest] = sg
 	s.mu.Unlock()
@@ -34,16 +27,7 @@ func (s *Session) send(desc ocispecs.Descriptor, open func(context.Context) (io.
 		if done != nil {
 			defer done()
 		}
-		for _, t := range targets {
-			if s.isStored(sg, t.Own.Store.Name()) || s.isDown(t.Own.Store) {
-				continue
-			}
-			if s.put(t, remote.Upload{Desc: desc, Open: open, New: true}) == nil {
-				s.mu.Lock()
-				sg.stores[t.Own.Store.Name()] = true
-				s.mu.Unlock()
-			}
-		}
+		s.bring(targets, sg.stores, remote.Upload{Desc: desc, Open: open, New: true})
 	})
 	return sg
 }
@@ -63,25 +47,18 @@ func (s *Session) SendPack(p pack.Pack) error {
 func (s *Session) knowPacks(store string, row catalog.Mount) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for d, desc := range packsOf(row) {
+	for d, desc := range row.Packs() {
 		if s.packs[d] == nil {
-			sg := &sending{done: make(chan struct{}), desc: desc, stores: map[string]bool{store: true}}
+			sg := newSending(desc)
+			sg.stores[store] = true
 			close(sg.done)
 			s.packs[d] = sg
 		}
 	}
 }
 
-// isStored tells whether a blob is in a store as far as is known now.
-func (s *Session) isStored(sg *sending, store string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return sg.stores[store]
-}
-
 // packFor gives a pack that is in a target's store, or on its way there; one that only another store has is copied.
 func (s *Session) packFor(t *Target, d key.Digest) (*sending, error) {
-	store := t.Own.Store.Name()
 	s.mu.Lock()
 	sg := s.packs[d]
 	s.mu.Unlock()
@@ -93,7 +70,7 @@ func (s *Session) packFor(t *Target, d key.Digest) (*sending, error) {
 	default:
 		return sg, nil // a new one, which all targets get
 	}
-	if s.isStored(sg, store) {
+	if s.isIn(sg.stores, t.Own.Store) {
 		return sg, nil
 	}
 	others := slices.Clone(s.cfg.Mounts)
@@ -101,7 +78,7 @@ func (s *Session) packFor(t *Target, d key.Digest) (*sending, error) {
 		others = append(others, other.Own)
 	}
 	for _, src := range others {
-		if s.isStored(sg, src.Store.Name()) {
+		if s.isIn(sg.stores, src.Store) {
 			open := func(ctx context.Context) (io.ReadCloser, error) { return src.Store.Open(ctx, sg.desc) }
 			return s.send(sg.desc, open, []*Target{t}, nil), nil
 		}
@@ -120,10 +97,10 @@ func (s *Session) Missing(ctx context.Context, base *MountBase) (packs map[key.D
 	packs, whole = map[key.Digest]bool{}, true
 	for _, seg := range base.Row.Segments {
 		whole = s.isThere(ctx, t, named, seg.Blob) && whole
-		for _, p := range seg.Packs {
-			if d, err := key.FromOCI(p.Digest); err == nil && !s.isThere(ctx, t, named, p) {
-				packs[d], whole = true, false
-			}
+	}
+	for d, desc := range base.Row.Packs() {
+		if !s.isThere(ctx, t, named, desc) {
+			packs[d], whole = true, false
 		}
 	}
 	return packs, whole
@@ -138,11 +115,8 @@ func (s *Session) named(ctx context.Context, t *Target, k key.Digest) map[digest
 			continue
 		}
 		row, _ := r.Mount(ctx, k)
-		for _, seg := range row.Segments {
-			out[seg.Blob.Digest] = true
-			for _, p := range seg.Packs {
-				out[p.Digest] = true
-			}
+		for b := range row.Blobs() {
+			out[b.Digest] = true
 		}
 	}
 	return out
@@ -160,7 +134,7 @@ func (s *Session) isThere(ctx context.Context, t *Target, named map[digest.Diges
 	if sg != nil { // this build's own, which is just on its way, or is known to have got there or not
 		select {
 		case <-sg.done:
-			if !s.isStored(sg, t.Own.Store.Name()) {
+			if !s.isIn(sg.stores, t.Own.Store) {
 				return false
 			}
 		default:
@@ -180,15 +154,13 @@ func (s *Session) isThere(ctx context.Context, t *Target, named map[digest.Diges
 }
 
 // await has a save wait for what this build is still sending of segments that it builds on.
-func (s *Session) await(save *mountSave, row []catalog.Segment) {
+func (s *Session) await(save *mountSave, row catalog.Mount) {
 	store := save.target.Own.Store.Name()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, seg := range row {
-		for _, desc := range append([]ocispecs.Descriptor{seg.Blob}, seg.Packs...) {
-			if sg := s.sendings[desc.Digest]; sg != nil && !sg.stores[store] {
-				save.blobs = append(save.blobs, sg)
-			}
+	for desc := range row.Blobs() {
+		if sg := s.sendings[desc.Digest]; sg != nil && !sg.stores[store] {
+			save.blobs = append(save.blobs, sg)
 		}
 	}
 }

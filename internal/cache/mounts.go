@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +51,7 @@ func (s *Session) Mount(ctx context.Context, k key.Digest) *Mount {
 		m := &Mount{MountBase: MountBase{src.Store.Name(), row}, s: s, src: src}
 		var err error
 		if m.Generation, err = s.generation(ctx, src, row); err == nil {
-			m.packs = packsOf(row)
+			m.packs = row.Packs()
 			s.Know(&m.MountBase, m.Generation)
 			return m
 		}
@@ -66,14 +65,9 @@ func (s *Session) Mount(ctx context.Context, k key.Digest) *Mount {
 
 // spoilt tells whether some blob of a mount could not be had.
 func (s *Session) spoilt(src *Source, row catalog.Mount) bool {
-	for _, seg := range row.Segments {
-		if s.isBad(src.Store, seg.Blob.Digest) {
+	for b := range row.Blobs() {
+		if s.isBad(src.Store, b.Digest) {
 			return true
-		}
-		for _, p := range seg.Packs {
-			if s.isBad(src.Store, p.Digest) {
-				return true
-			}
 		}
 	}
 	return false
@@ -103,7 +97,7 @@ func (s *Session) segments(ctx context.Context, src *Source, row catalog.Mount) 
 	eg, ctx := errgroup.WithContext(ctx)
 	for i, seg := range row.Segments {
 		eg.Go(func() error {
-			b, err := readBlob(ctx, src.Store, seg.Blob)
+			b, err := catalog.Fetch(ctx, src.Store, seg.Blob, maxSegment)
 			if err != nil && ctx.Err() == nil {
 				s.lostMount(src, seg.Blob, err)
 			}
@@ -114,36 +108,10 @@ func (s *Session) segments(ctx context.Context, src *Source, row catalog.Mount) 
 	return segments, eg.Wait()
 }
 
-func readBlob(ctx context.Context, store remote.Store, desc ocispecs.Descriptor) ([]byte, error) {
-	if desc.Size > maxSegment {
-		return nil, fmt.Errorf("segment %s of %d bytes: %w", desc.Digest, desc.Size, remote.ErrDamaged)
-	}
-	rc, err := store.Open(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer rc.Close()
-	var b bytes.Buffer
-	_, err = io.Copy(&b, rc)
-	return b.Bytes(), err
-}
-
 func (s *Session) lostMount(src *Source, desc ocispecs.Descriptor, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.spoil(held{src.Store.Name(), desc.Digest}, why)
-}
-
-func packsOf(row catalog.Mount) map[key.Digest]ocispecs.Descriptor {
-	out := map[key.Digest]ocispecs.Descriptor{}
-	for _, seg := range row.Segments {
-		for _, p := range seg.Packs {
-			if d, err := key.FromOCI(p.Digest); err == nil {
-				out[d] = p
-			}
-		}
-	}
-	return out
 }
 
 // Open opens a part of a pack.

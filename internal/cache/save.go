@@ -171,7 +171,7 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 			case <-ctx.Done():
 				return c
 			}
-			if tb.stores[store] {
+			if s.isIn(tb.stores, t.Own.Store) {
 				c.Trees[d] = tb.desc
 			}
 		}

@@ -99,7 +99,7 @@ func (s *Session) mountSave(t *Target, c MountChange) (*mountSave, error) {
 		base = own.Segments
 	}
 	row.Segments = slices.Clone(kept)
-	s.await(save, kept)
+	s.await(save, row)
 	if added != nil {
 		if err := s.sendSegment(save, &row, added); err != nil {
 			return nil, err
@@ -206,7 +206,6 @@ func equal(a, b *tree.Node) (bool, error) {
 
 // sendSegment brings a segment to a target, with the packs that it needs and the target's store does not have.
 func (s *Session) sendSegment(save *mountSave, row *catalog.Mount, seg []byte) error {
-	store := save.target.Own.Store.Name()
 	desc := ocispecs.Descriptor{MediaType: generation.MediaType, Digest: key.Bytes(seg).OCI(), Size: int64(len(seg))}
 	entry := catalog.Segment{Blob: desc}
 	packs, err := generation.SegmentPacks(seg)
@@ -219,7 +218,7 @@ func (s *Session) sendSegment(save *mountSave, row *catalog.Mount, seg []byte) e
 			return err
 		}
 		entry.Packs = append(entry.Packs, sg.desc)
-		if !s.isStored(sg, store) {
+		if !s.isIn(sg.stores, save.target.Own.Store) {
 			save.blobs = append(save.blobs, sg)
 		}
 	}
@@ -246,7 +245,7 @@ next:
 			case <-ctx.Done():
 				return nil
 			}
-			if !s.isStored(sg, t.Own.Store.Name()) {
+			if !s.isIn(sg.stores, t.Own.Store) {
 				if ctx.Err() == nil && !s.isDown(t.Own.Store) {
 					s.Lose(fmt.Errorf("cache mount %s is not saved: not all of it could be stored", m.put.Mount.ID))
 				}

@@ -94,7 +94,7 @@ type Session struct {
 	gone      map[held]bool       // those of them that their stores do not have, or not whole
 	bases     map[key.Digest]*layer.Layer
 	blobs     map[key.Digest]*publication          // by layer.BlobKey
-	trees     map[key.Digest]*treeBlob             // by digest
+	trees     map[key.Digest]*sending              // by digest
 	sendings  map[digest.Digest]*sending           // of cache mounts: what this build sends
 	packs     map[key.Digest]*sending              // of cache mounts, by digest
 	pieces    map[string]map[key.Digest]pack.Piece // that are in packs, by their stores' names
@@ -135,7 +135,7 @@ func Open(ctx context.Context, cfg Config) *Session {
 	s := &Session{
 		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{},
 		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[held]bool{}, gone: map[held]bool{},
-		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*treeBlob{},
+		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*sending{},
 		sendings: map[digest.Digest]*sending{}, packs: map[key.Digest]*sending{}, pieces: map[string]map[key.Digest]pack.Piece{},
 		warned: map[string]bool{}, down: map[string]bool{},
 	}

@@ -37,11 +37,15 @@ type publication struct {
 	stores map[string]bool // where it is, by name
 }
 
-// treeBlob is a tree on its way to the stores.
-type treeBlob struct {
+// sending is a blob on its way to stores.
+type sending struct {
 	done   chan struct{}
 	desc   ocispecs.Descriptor
-	stores map[string]bool // after done
+	stores map[string]bool // where it is, by name; guarded by Session.mu
+}
+
+func newSending(desc ocispecs.Descriptor) *sending {
+	return &sending{done: make(chan struct{}), desc: desc, stores: map[string]bool{}}
 }
 
 // SetExports says in what forms the results of this build are exported. What is kept for later builds only is packed fast.
@@ -171,16 +175,38 @@ func (s *Session) pack(p *publication, l *layer.Layer, opt layer.ExportOptions) 
 
 // spread brings a blob to the targets that want it.
 func (s *Session) spread(p *publication, result bool) {
+	var targets []*Target
 	for _, t := range s.cfg.Targets {
-		store := t.Own.Store
-		if !t.Max && !result || p.stores[store.Name()] || s.isDown(store) {
-			continue
-		}
-		up := remote.Upload{Desc: p.blob.Desc, Open: s.opener(p.blob), Origin: p.blob.Origin, New: p.blob.Fetch == nil && p.blob.Desc.Size <= smallBlob || s.isBad(store, p.blob.Desc.Digest)}
-		if err := s.put(t, up); err == nil {
-			p.stores[store.Name()] = true
+		if t.Max || result {
+			targets = append(targets, t)
 		}
 	}
+	isSmall := p.blob.Fetch == nil && p.blob.Desc.Size <= smallBlob
+	s.bring(targets, p.stores, remote.Upload{Desc: p.blob.Desc, Open: s.opener(p.blob), Origin: p.blob.Origin, New: isSmall})
+}
+
+// bring puts a blob into the stores of targets that do not have it, as far as stores says, and notes there that they do.
+func (s *Session) bring(targets []*Target, stores map[string]bool, up remote.Upload) {
+	for _, t := range targets {
+		store := t.Own.Store
+		if s.isIn(stores, store) || s.isDown(store) {
+			continue
+		}
+		this := up
+		this.New = up.New || s.isBad(store, up.Desc.Digest)
+		if s.put(t, this) == nil {
+			s.mu.Lock()
+			stores[store.Name()] = true
+			s.mu.Unlock()
+		}
+	}
+}
+
+// isIn looks a store up in a set that uploads add to.
+func (s *Session) isIn(stores map[string]bool, store remote.Store) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return stores[store.Name()]
 }
 
 // isDown tells whether a store has used up all patience: there is no use in waiting for it again.
@@ -262,16 +288,15 @@ func (s *Session) located(ctx context.Context, b *layer.Blob) *layer.Blob {
 }
 
 // tree packs a tree of the local root and brings it to the targets, once.
-func (s *Session) tree(d key.Digest) *treeBlob {
+func (s *Session) tree(d key.Digest) *sending {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	t := s.trees[d]
 	if t != nil {
-		s.mu.Unlock()
 		return t
 	}
-	t = &treeBlob{done: make(chan struct{}), stores: map[string]bool{}}
+	t = newSending(ocispecs.Descriptor{})
 	s.trees[d] = t
-	s.mu.Unlock()
 	s.work.Go(func() {
 		defer close(t.done)
 		s.sendTree(d, t)
@@ -279,31 +304,26 @@ func (s *Session) tree(d key.Digest) *treeBlob {
 	return t
 }
 
-func (s *Session) sendTree(d key.Digest, t *treeBlob) {
+// sendTree gives t the tree's blob, and brings that to the targets which no catalog says to have it.
+func (s *Session) sendTree(d key.Digest, t *sending) {
 	for _, src := range s.known(s.ctx) {
 		if desc, ok := src.reader.Tree(s.ctx, d); ok && !s.isBad(src.Store, desc.Digest) {
 			t.desc = desc
 			t.stores[src.Store.Name()] = true
 		}
 	}
-	var packed []byte
-	for _, target := range s.cfg.Targets {
-		if t.stores[target.Own.Store.Name()] || s.isDown(target.Own.Store) {
-			continue
-		}
-		if packed == nil {
-			b, err := s.cfg.Records.TreeBytes(d)
-			if err != nil {
-				return // pruned meanwhile
-			}
-			if packed, err = catalog.PackTree(b); err != nil {
-				return
-			}
-			t.desc = ocispecs.Descriptor{MediaType: catalog.MediaTypeTree, Digest: key.Bytes(packed).OCI(), Size: int64(len(packed))}
-		}
-		open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }
-		if s.put(target, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob || s.isBad(target.Own.Store, t.desc.Digest)}) == nil {
-			t.stores[target.Own.Store.Name()] = true
-		}
+	if !slices.ContainsFunc(s.cfg.Targets, func(o *Target) bool { return !t.stores[o.Own.Store.Name()] && !s.isDown(o.Own.Store) }) {
+		return
 	}
+	b, err := s.cfg.Records.TreeBytes(d)
+	if err != nil {
+		return // pruned meanwhile
+	}
+	packed, err := catalog.PackTree(b)
+	if err != nil {
+		return
+	}
+	t.desc = ocispecs.Descriptor{MediaType: catalog.MediaTypeTree, Digest: key.Bytes(packed).OCI(), Size: int64(len(packed))}
+	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }
+	s.bring(s.cfg.Targets, t.stores, remote.Upload{Desc: t.desc, Open: open, New: t.desc.Size <= smallBlob})
 }

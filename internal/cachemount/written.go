@@ -150,12 +150,8 @@ func (s *Saved) stale(ctx context.Context, old *state) map[key.Digest]bool {
 		return nil
 	}
 	sizes := map[key.Digest]int64{}
-	for _, seg := range old.base.Row.Segments {
-		for _, p := range seg.Packs {
-			if d, err := key.FromOCI(p.Digest); err == nil {
-				sizes[d] = p.Size
-			}
-		}
+	for d, p := range old.base.Row.Packs() {
+		sizes[d] = p.Size
 	}
 	packs := stale(old.generation, sizes)
 	missing, whole := s.session.Missing(ctx, old.base)

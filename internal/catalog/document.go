@@ -135,7 +135,7 @@ func readTag(ctx context.Context, store remote.Store, tag, what string, opt Opti
 	blob := m.Config.Data
 	if int64(len(blob)) != m.Config.Size || digest.FromBytes(blob) != m.Config.Digest {
 		m.Config.Data = nil
-		if blob, err = fetch(ctx, store, m.Config, maxBlob); isLoss(err) {
+		if blob, err = Fetch(ctx, store, m.Config, maxBlob); isLoss(err) {
 			return doc, damage("its page is gone or damaged")
 		} else if err != nil {
 			return doc, fmt.Errorf("read %s: %w", what, err)
@@ -203,8 +203,8 @@ func isLoss(err error) bool {
 	return errors.Is(err, remote.ErrNotFound) || errors.Is(err, remote.ErrDamaged)
 }
 
-// fetch reads a blob of at most so many bytes, and compares its digest.
-func fetch(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, most int64) ([]byte, error) {
+// Fetch reads a blob of at most so many bytes, and compares its digest. A longer one, and other bytes, are remote.ErrDamaged.
+func Fetch(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, most int64) ([]byte, error) {
 	if desc.Size > most {
 		return nil, fmt.Errorf("blob %s of %d bytes: %w", desc.Digest, desc.Size, remote.ErrDamaged)
 	}
@@ -235,7 +235,7 @@ func copyBlob(ctx context.Context, store remote.Store, desc ocispecs.Descriptor,
 
 // readPage fetches a further page, which the first one vouches for.
 func readPage(ctx context.Context, store remote.Store, ref pageRef) (state, error) {
-	b, err := fetch(ctx, store, ref.Blob.desc(), maxBlob)
+	b, err := Fetch(ctx, store, ref.Blob.desc(), maxBlob)
 	if err != nil {
 		return state{}, err
 	}

@@ -22,7 +22,7 @@ func (m *memory) stockedMounts(list ...Mount) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, mount := range list {
-		for d := range mount.blobs() {
+		for d := range mount.Blobs() {
 			m.blobs[d.Digest] = make([]byte, d.Size)
 		}
 	}
@@ -124,7 +124,7 @@ func TestSmallMounts(t *testing.T) {
 		if n := m.count(); n["Manifest"] != 1 || len(n) != 1 {
 			t.Errorf("it took %v", n)
 		}
-		for d := range got.blobs() {
+		for d := range got.Blobs() {
 			if !strings.Contains(string(m.docs[mainScope.Tag]), string(d.Digest)) {
 				t.Errorf("the document lacks %s", d.Digest)
 			}

@@ -81,7 +81,7 @@ func (f melee) fight(t *testing.T, client func() remote.Store, opt Options) (sur
 	if err != nil {
 		t.Fatalf("seed %d: torn: %v", f.seed, err)
 	}
-	for d := range got.blobs() {
+	for d := range got.Blobs() {
 		if ok, err := store.Has(t.Context(), d); err != nil || !ok {
 			t.Errorf("seed %d: %s is not in the store, %v", f.seed, x[d.Digest], err)
 		}

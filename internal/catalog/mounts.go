@@ -48,8 +48,21 @@ type MountPut struct {
 	Base []key.Digest
 }
 
-// blobs goes through all that a mount names, what it names twice twice.
-func (m Mount) blobs() iter.Seq[ocispecs.Descriptor] { return blobsOf(m.Segments) }
+// Blobs goes through all that a mount names, what it names twice twice.
+func (m Mount) Blobs() iter.Seq[ocispecs.Descriptor] { return blobsOf(m.Segments) }
+
+// Packs gives the packs that a mount names, by their digests.
+func (m Mount) Packs() map[key.Digest]ocispecs.Descriptor {
+	out := map[key.Digest]ocispecs.Descriptor{}
+	for _, seg := range m.Segments {
+		for _, p := range seg.Packs {
+			if d, err := key.FromOCI(p.Digest); err == nil {
+				out[d] = p
+			}
+		}
+	}
+	return out
+}
 
 func blobsOf(row []Segment) iter.Seq[ocispecs.Descriptor] {
 	return func(yield func(ocispecs.Descriptor) bool) {
@@ -68,7 +81,7 @@ func blobsOf(row []Segment) iter.Seq[ocispecs.Descriptor] {
 
 // names tells whether a mount needs one of some blobs.
 func (m Mount) names(blobs map[digest.Digest]bool) bool {
-	for d := range m.blobs() {
+	for d := range m.Blobs() {
 		if blobs[d.Digest] {
 			return true
 		}
@@ -94,7 +107,7 @@ func (m Mount) check() error {
 			return fmt.Errorf("a cache mount out of bounds")
 		}
 	}
-	for d := range m.blobs() {
+	for d := range m.Blobs() {
 		if err := blobOf(d).check(); err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func drawHow(t *rapid.T) how { return how(rapid.IntRange(0, int(hows)-1).Draw(t,
 
 // stock puts the blobs of a put into a store.
 func (x texts) stock(ctx context.Context, store remote.Store, p MountPut) error {
-	for d := range p.Mount.blobs() {
+	for d := range p.Mount.Blobs() {
 		text := x[d.Digest]
 		up := remote.Upload{Desc: d, New: true, Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
 		if _, err := store.Put(ctx, up); err != nil {

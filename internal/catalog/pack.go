@@ -209,7 +209,7 @@ func missingFrom(names map[digest.Digest]bool, all state, it item) []digest.Dige
 		}
 	}
 	if it.mount != nil {
-		for d := range it.mount.blobs() {
+		for d := range it.mount.Blobs() {
 			add(d.Digest)
 		}
 	}

@@ -65,7 +65,7 @@ func (s state) blobs() []ocispecs.Descriptor {
 		}
 	}
 	for _, m := range s.mounts {
-		for d := range m.blobs() {
+		for d := range m.Blobs() {
 			all[d.Digest] = d
 		}
 	}

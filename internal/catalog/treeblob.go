@@ -35,7 +35,7 @@ func PackTree(b []byte) ([]byte, error) {
 
 // FetchTree reads the blob of tree d and gives the tree's bytes. A blob that is too large, or holds anything else, is remote.ErrDamaged.
 func FetchTree(ctx context.Context, store remote.Store, desc ocispecs.Descriptor, d key.Digest) ([]byte, error) {
-	packed, err := fetch(ctx, store, desc, maxTree)
+	packed, err := Fetch(ctx, store, desc, maxTree)
 	if err != nil {
 		return nil, err
 	}

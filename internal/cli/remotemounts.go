@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -35,14 +36,8 @@ func listMounts(mounts []catalog.Mount) []listedMount {
 			share := float64(m.Hit) / float64(m.Had)
 			l.Hits = &share
 		}
-		seen := map[string]bool{}
-		for _, seg := range m.Segments {
-			for _, b := range append(seg.Packs[:len(seg.Packs):len(seg.Packs)], seg.Blob) {
-				if !seen[string(b.Digest)] {
-					seen[string(b.Digest)] = true
-					l.Stored += b.Size
-				}
-			}
+		for _, b := range distinct(slices.Collect(m.Blobs())) {
+			l.Stored += b.Size
 		}
 		out = append(out, l)
 	}
