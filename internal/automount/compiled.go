@@ -1,10 +1,14 @@
 package automount
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
 )
+
+// goPlaces are the variables that say where go's caches are.
+var goPlaces = []string{"GOMODCACHE", "GOCACHE", "GOPATH"}
 
 func (w *walker) golang(c *call, args []string) {
 	l := parse(args, "-C -mod -o -tags -ldflags -gcflags -p -run -bench -timeout -count -modfile -f -exec -pkgdir -covermode -coverpkg -coverprofile")
@@ -15,11 +19,11 @@ func (w *walker) golang(c *call, args []string) {
 		w.clears("go")
 	case l.is(0, "env") && l.has("-w"):
 		for _, kv := range l.words[1:] {
-			if name, value, ok := strings.Cut(kv, "="); ok && (name == "GOMODCACHE" || name == "GOCACHE" || name == "GOPATH") {
+			if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(goPlaces, name) {
 				w.configure(name, value)
 			}
 		}
-	case l.is(0, "env") && (len(l.words) == 1 && c.substitute || slices.ContainsFunc(l.words, func(n string) bool { return n == "GOMODCACHE" || n == "GOCACHE" || n == "GOPATH" })):
+	case l.is(0, "env") && (len(l.words) == 1 && c.substitute || slices.ContainsFunc(goPlaces, func(n string) bool { return slices.Contains(l.words, n) })):
 		w.clears("go")
 	case modules:
 		fills := l.is(0, "mod") && l.is(1, "download verify graph why")
@@ -60,17 +64,11 @@ func (w *walker) modCache(c *call) string {
 		return dir
 	}
 	gopath, _, _ := strings.Cut(c.vars.get("GOPATH"), ":")
-	if gopath == "" {
-		gopath = under(w.homeOf(c), "go")
-	}
-	return under(gopath, "pkg/mod")
+	return under(cmp.Or(gopath, under(w.homeOf(c), "go")), "pkg/mod")
 }
 
 func (w *walker) buildCache(c *call) string {
-	if dir := c.vars.get("GOCACHE"); dir != "" {
-		return dir
-	}
-	return under(w.cacheHome(c), "go-build")
+	return cmp.Or(c.vars.get("GOCACHE"), under(w.cacheHome(c), "go-build"))
 }
 
 // cargo keeps what is mounted beside installed programs and its configuration, which the image needs.
@@ -90,10 +88,7 @@ func (w *walker) cargo(c *call, args []string) {
 	if l.has("--help", "-h", "--list") {
 		return
 	}
-	dir := c.vars.get("CARGO_HOME")
-	if dir == "" {
-		dir = under(w.homeOf(c), ".cargo")
-	}
+	dir := cmp.Or(c.vars.get("CARGO_HOME"), under(w.homeOf(c), ".cargo"))
 	offline := l.has("--offline", "--frozen") || truthy(c.vars.get("CARGO_NET_OFFLINE"))
 	for _, part := range []string{"git/db", "registry"} {
 		w.wish(c, wish{Mount: Mount{Tool: "cargo", Target: under(dir, part)}, offline: offline, fills: l.is(0, "fetch metadata tree generate-lockfile")})

@@ -70,7 +70,7 @@ var corpus = []struct {
 	{"golang", "set -eux; for os in linux darwin; do GOOS=$os go build -o out/$os ./...; done", goBoth},
 	{"golang", "go install github.com/go-delve/delve/cmd/dlv@latest", goBoth},
 	{"golang", "go vet ./... && go test -race -timeout 5m ./...", goBoth},
-	{"", "/usr/local/go/bin/go build ./...", "go /root/.cache/go-build, go /root/go/pkg/mod"},
+	{"", "/usr/lib/go-1.24/bin/go build ./...", "go /root/.cache/go-build, go /root/go/pkg/mod"},
 	{"golang", "GOMODCACHE=/cache/mod GOCACHE=/cache/build go build ./...", "go /cache/build, go /cache/mod"},
 	{"golang", "export GOPATH=/gopath; go get ./... ; go generate ./...", "go /root/.cache/go-build, go /gopath/pkg/mod"},
 	// python

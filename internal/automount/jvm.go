@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -34,14 +35,8 @@ func (w *walker) maven(c *call, args []string) {
 	if len(l.words) == 0 || l.has("-v", "--version", "-h", "--help") {
 		return
 	}
-	dir := property("maven.repo.local", args, c.vars.get("MAVEN_OPTS"), c.vars.get("MAVEN_ARGS"))
-	if dir == "" {
-		home := property("user.home", args, c.vars.get("MAVEN_OPTS"))
-		if home == "" {
-			home = w.javaHome(c)
-		}
-		dir = under(home, ".m2/repository")
-	}
+	home := cmp.Or(property("user.home", args, c.vars.get("MAVEN_OPTS")), w.javaHome(c))
+	dir := cmp.Or(property("maven.repo.local", args, c.vars.get("MAVEN_OPTS"), c.vars.get("MAVEN_ARGS")), under(home, ".m2/repository"))
 	// The paths of what lies in the repository are asked for to be used.
 	if property("expression", args) == "settings.localRepository" || slices.ContainsFunc(l.words, func(g string) bool { return strings.HasSuffix(g, ":build-classpath") }) {
 		w.clears("maven")
@@ -60,25 +55,21 @@ func (w *walker) maven(c *call, args []string) {
 
 func (w *walker) gradle(c *call, args []string, wrapper bool) {
 	l := parse(args, "-g --gradle-user-home -p --project-dir -b --build-file -c --settings-file -I --init-script -x --exclude-task --console --max-workers --project-cache-dir -F --warning-mode")
-	dir := l.options["-g"] + l.options["--gradle-user-home"]
-	if dir == "" {
-		dir = property("gradle.user.home", args, c.vars.get("GRADLE_OPTS"), c.vars.get("JAVA_OPTS"))
-	}
-	if dir == "" {
-		dir = c.vars.get("GRADLE_USER_HOME")
-	}
-	if dir == "" {
-		dir = under(w.javaHome(c), ".gradle")
-	}
+	dir := cmp.Or(
+		l.options["-g"]+l.options["--gradle-user-home"],
+		property("gradle.user.home", args, c.vars.get("GRADLE_OPTS"), c.vars.get("JAVA_OPTS")),
+		c.vars.get("GRADLE_USER_HOME"),
+		under(w.javaHome(c), ".gradle"),
+	)
 	offline := l.has("--offline")
-	works := len(l.words) > 0 && !l.has("-v", "--version", "-h", "--help", "--stop", "--status") && slices.ContainsFunc(l.words, func(task string) bool {
+	idle := len(l.words) == 0 || l.has("-v", "--version", "-h", "--help", "--stop", "--status")
+	works := !idle && slices.ContainsFunc(l.words, func(task string) bool {
 		return !slices.Contains([]string{"dependencies", "help", "tasks", "properties", "projects", "clean"}, task[strings.LastIndexByte(task, ':')+1:])
 	})
 	if wrapper {
 		w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "wrapper/dists")}), offline: offline, fills: !works})
 	}
-	if len(l.words) == 0 || l.has("-v", "--version", "-h", "--help", "--stop", "--status") {
-		return
+	if !idle {
+		w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "caches")}), offline: offline, fills: !works})
 	}
-	w.wish(c, wish{Mount: locked(Mount{Tool: "gradle", Target: under(dir, "caches")}), offline: offline, fills: !works})
 }

@@ -25,8 +25,9 @@ func (g *graph) wishes(ctx context.Context) error {
 		if len(n.exec.settings) == 0 {
 			continue
 		}
+		upon := n.upon()
 		for _, user := range steps {
-			if user != n && user.below()[n] {
+			if upon[user] {
 				user.settings = append(user.settings, n.exec.settings...)
 			}
 		}
@@ -238,11 +239,15 @@ func (n *node) offline() bool { return n.op.GetExec().GetNetwork() == pb.NetMode
 // wanted tells whether one of the nodes' commands uses what is at target.
 func wanted(nodes map[*node]bool, target string) bool {
 	for m := range nodes {
-		if m.exec != nil && slices.ContainsFunc(m.exec.wishes, func(o wish) bool { return !o.fills && overlap(o.Target, target) }) {
+		if m.wants(target) {
 			return true
 		}
 	}
 	return false
+}
+
+func (n *node) wants(target string) bool {
+	return n.exec != nil && slices.ContainsFunc(n.exec.wishes, func(o wish) bool { return !o.fills && overlap(o.Target, target) })
 }
 
 // takenBy tells whether who takes src out of a state means the mount's contents.

@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -18,13 +19,7 @@ func (w *walker) npm(c *call, args []string) {
 		l = head(args, npmValued, 2)
 	}
 	offline := l.has("--offline") || truthy(c.vars.first("npm_config_offline", "NPM_CONFIG_OFFLINE"))
-	dir := l.options["--cache"]
-	if dir == "" {
-		dir = c.vars.first("npm_config_cache", "NPM_CONFIG_CACHE")
-	}
-	if dir == "" {
-		dir = under(w.homeOf(c), ".npm")
-	}
+	dir := cmp.Or(l.options["--cache"], c.vars.first("npm_config_cache", "NPM_CONFIG_CACHE"), under(w.homeOf(c), ".npm"))
 	set := func(key, value string) {
 		if k, v, ok := strings.Cut(key, "="); ok {
 			key, value = k, v
@@ -104,10 +99,7 @@ func (w *walker) yarn(c *call, args []string) {
 			return
 		}
 	}
-	own := l.options["--cache-folder"]
-	if own == "" {
-		own = c.vars.get("YARN_CACHE_FOLDER")
-	}
+	own := cmp.Or(l.options["--cache-folder"], c.vars.get("YARN_CACHE_FOLDER"))
 	switch {
 	case own != "":
 		w.want(c, "yarn", own, offline)
@@ -116,10 +108,7 @@ func (w *walker) yarn(c *call, args []string) {
 			w.skip("yarn", "", "its cache is a part of the project")
 			return
 		}
-		dir := c.vars.get("YARN_GLOBAL_FOLDER")
-		if dir == "" {
-			dir = under(w.homeOf(c), ".yarn/berry")
-		}
+		dir := cmp.Or(c.vars.get("YARN_GLOBAL_FOLDER"), under(w.homeOf(c), ".yarn/berry"))
 		w.wish(c, wish{Mount: Mount{Tool: "yarn", Target: under(dir, "cache")}, offline: offline, stock: true, lasts: l.is(0, "dlx")}) // a mirror, where nobody is asked
 	case c.vars.get("XDG_CACHE_HOME") != "":
 		w.want(c, "yarn", path.Join(c.vars.get("XDG_CACHE_HOME"), "yarn"), offline)
@@ -132,19 +121,13 @@ func (w *walker) yarn(c *call, args []string) {
 
 func (w *walker) pnpm(c *call, args []string) {
 	l := parse(args, "--filter -F -C --dir --store-dir --reporter --loglevel --virtual-store-dir --package-import-method --registry --prefix")
-	dir := l.options["--store-dir"]
-	if dir == "" {
-		dir = c.vars.first("npm_config_store_dir", "NPM_CONFIG_STORE_DIR", "pnpm_config_store_dir", "PNPM_CONFIG_STORE_DIR")
-	}
-	if dir == "" {
-		dir = under(c.vars.get("PNPM_HOME"), "store")
-	}
-	if dir == "" {
-		dir = under(c.vars.get("XDG_DATA_HOME"), "pnpm/store")
-	}
-	if dir == "" {
-		dir = under(w.homeOf(c), ".local/share/pnpm/store")
-	}
+	dir := cmp.Or(
+		l.options["--store-dir"],
+		c.vars.first("npm_config_store_dir", "NPM_CONFIG_STORE_DIR", "pnpm_config_store_dir", "PNPM_CONFIG_STORE_DIR"),
+		under(c.vars.get("PNPM_HOME"), "store"),
+		under(c.vars.get("XDG_DATA_HOME"), "pnpm/store"),
+		under(w.homeOf(c), ".local/share/pnpm/store"),
+	)
 	virtual := c.vars.first("npm_config_enable_global_virtual_store", "pnpm_config_enable_global_virtual_store")
 	switch {
 	case l.is(0, "store") && l.is(1, "prune path"):

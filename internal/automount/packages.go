@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -46,13 +47,7 @@ func (w *walker) bundle(c *call, args []string) {
 	}
 	offline := l.has("--local", "--prefer-local")
 	if truthy(c.vars.get("BUNDLE_GLOBAL_GEM_CACHE")) {
-		dir := c.vars.get("BUNDLE_USER_CACHE")
-		if dir == "" {
-			dir = under(c.vars.get("BUNDLE_USER_HOME"), "cache")
-		}
-		if dir == "" {
-			dir = under(w.homeOf(c), ".bundle/cache")
-		}
+		dir := cmp.Or(c.vars.get("BUNDLE_USER_CACHE"), under(c.vars.get("BUNDLE_USER_HOME"), "cache"), under(w.homeOf(c), ".bundle/cache"))
 		w.want(c, "bundler", dir, offline)
 		return
 	}
@@ -60,7 +55,7 @@ func (w *walker) bundle(c *call, args []string) {
 		w.skip("bundler", "", "where it keeps gems depends on the version of Ruby; BUNDLE_GLOBAL_GEM_CACHE=true gives it a cache")
 		return
 	}
-	w.gems(c, "bundler", offline)
+	w.gems(c, offline)
 }
 
 // bundleConfig follows what bundle config sets, in both of its spellings.
@@ -79,13 +74,13 @@ func (w *walker) bundleConfig(l line) {
 }
 
 // gems is where RubyGems keeps the archives that it unpacked. Nothing runs from there.
-func (w *walker) gems(c *call, tool string, offline bool) {
+func (w *walker) gems(c *call, offline bool) {
 	dir := c.vars.get("GEM_HOME")
 	if dir == "" {
-		w.skip(tool, "", "where it keeps gems depends on the version of Ruby: set GEM_HOME")
+		w.skip("bundler", "", "where it keeps gems depends on the version of Ruby: set GEM_HOME")
 		return
 	}
-	w.wish(c, wish{Mount: Mount{Tool: tool, Target: under(dir, "cache")}, offline: offline, beside: true})
+	w.wish(c, wish{Mount: Mount{Tool: "bundler", Target: under(dir, "cache")}, offline: offline, beside: true})
 }
 
 func (w *walker) gem(c *call, args []string) {
@@ -94,7 +89,7 @@ func (w *walker) gem(c *call, args []string) {
 		w.clears("bundler")
 	}
 	if l.is(0, "install i update") && !l.has("--help", "-h", "--system", "-i", "--install-dir", "--user-install") {
-		w.gems(c, "bundler", l.has("--local", "-l"))
+		w.gems(c, l.has("--local", "-l"))
 	}
 }
 

@@ -18,7 +18,7 @@ func (g *graph) runs(n *node, w wish, upon map[*node]bool) string {
 		return ""
 	}
 	for m := range upon {
-		if g.output[m] && wanted(map[*node]bool{m: true}, w.Target) {
+		if g.output[m] && m.wants(w.Target) {
 			return ""
 		}
 	}

@@ -1,20 +1,14 @@
 package automount
 
 import (
-	"path"
+	"cmp"
 	"strings"
 )
 
 func (w *walker) pip(c *call, args []string) {
 	l := parse(args, "--cache-dir --proxy --timeout --cert --client-cert --trusted-host --log --python --retries --exists-action "+
 		"--keyring-provider --index-url -i --extra-index-url -f --find-links -r --requirement -c --constraint -t --target --prefix --root --src -d --dest -w --wheel-dir")
-	dir := l.options["--cache-dir"]
-	if dir == "" {
-		dir = c.vars.get("PIP_CACHE_DIR")
-	}
-	if dir == "" {
-		dir = under(w.cacheHome(c), "pip")
-	}
+	dir := cmp.Or(l.options["--cache-dir"], c.vars.get("PIP_CACHE_DIR"), under(w.cacheHome(c), "pip"))
 	switch {
 	case l.is(0, "cache") && l.is(1, "purge remove dir"):
 		w.clears("pip")
@@ -42,17 +36,8 @@ func (w *walker) uv(c *call, args []string) {
 	case l.is(1, "run"):
 		l = head(args, valued, 3)
 	}
-	dir := l.options["--cache-dir"]
-	if dir == "" {
-		dir = c.vars.get("UV_CACHE_DIR")
-	}
-	if dir == "" {
-		dir = under(w.cacheHome(c), "uv")
-	}
-	mode := l.options["--link-mode"]
-	if mode == "" {
-		mode = c.vars.get("UV_LINK_MODE")
-	}
+	dir := cmp.Or(l.options["--cache-dir"], c.vars.get("UV_CACHE_DIR"), under(w.cacheHome(c), "uv"))
+	mode := cmp.Or(l.options["--link-mode"], c.vars.get("UV_LINK_MODE"))
 	switch {
 	case l.is(0, "cache") && l.is(1, "clean clear prune dir"):
 		w.clears("uv")
@@ -104,15 +89,8 @@ func (w *walker) poetry(c *call, args []string) {
 	if l.has("--help", "-h", "--version", "-V", "--no-cache") {
 		return
 	}
-	dir := c.vars.get("POETRY_CACHE_DIR")
-	if dir == "" {
-		dir = under(w.cacheHome(c), "pypoetry")
-	}
-	if dir == "" {
-		w.want(c, "poetry", "", false)
-		return
-	}
+	dir := cmp.Or(c.vars.get("POETRY_CACHE_DIR"), under(w.cacheHome(c), "pypoetry"))
 	for _, part := range []string{"artifacts", "cache"} {
-		w.want(c, "poetry", path.Join(dir, part), false)
+		w.want(c, "poetry", under(dir, part), false)
 	}
 }

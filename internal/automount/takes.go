@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -179,10 +180,7 @@ func (c call) means(text, target string) bool {
 	if c.vars == nil {
 		return false
 	}
-	home := c.vars.get("HOME")
-	if home == "" {
-		home = "/root"
-	}
+	home := cmp.Or(c.vars.get("HOME"), "/root")
 	if strings.Contains(text, "~/") && tells(strings.ReplaceAll(text, "~/", home+"/"), target) {
 		return true
 	}

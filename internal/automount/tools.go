@@ -1,6 +1,7 @@
 package automount
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -79,10 +80,7 @@ func (w *walker) homeOf(c *call) string {
 
 // cacheHome is where programs keep caches by default, "" if nothing says where.
 func (w *walker) cacheHome(c *call) string {
-	if dir := c.vars.get("XDG_CACHE_HOME"); dir != "" {
-		return dir
-	}
-	return under(w.homeOf(c), ".cache")
+	return cmp.Or(c.vars.get("XDG_CACHE_HOME"), under(w.homeOf(c), ".cache"))
 }
 
 // clears notes that a command empties a tool's cache, or asks where it is, to do something with it.
