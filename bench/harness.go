@@ -120,14 +120,14 @@ func (h *harness) scenario(ctx context.Context, w workload, s scenario, delay ti
 
 // runsOf tells how often a scenario is measured. Where a build takes long, round trips are a small part of it: once with
 // latency shows that they still are.
-func (h *harness) runsOf(s scenario, delay time.Duration) int {
+func (s settings) runsOf(sc scenario, delay time.Duration) int {
 	switch {
-	case s.few && delay > 0:
+	case sc.few && delay > 0:
 		return 1
-	case s.few:
-		return h.coldRuns
+	case sc.few:
+		return s.coldRuns
 	}
-	return h.runs
+	return s.runs
 }
 
 // first makes the build that a scenario follows on, unless it has been made.

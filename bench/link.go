@@ -104,8 +104,8 @@ func (k *link) forget(c net.Conn) {
 	delete(k.conns, c)
 }
 
-// carry copies one direction of a connection, spliced, and its end. What breaks is noticed by the other direction.
-func carry(to *net.TCPConn, from net.Conn) {
+// carry copies one direction of a connection, spliced where from is one too, and its end. What breaks is noticed by the other direction.
+func carry(to *net.TCPConn, from io.Reader) {
 	_, _ = io.Copy(to, from)
 	_ = to.CloseWrite()
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -130,24 +129,24 @@ type plan struct {
 
 func newPlan(s settings) (plan, error) {
 	var p plan
-	for _, name := range s.workloads {
-		w, err := workloadByName(name)
-		if err != nil {
-			return p, err
-		}
-		for scenario, runs := range map[string]int{"onedep": s.runs, "fresh-onedep": s.coldRuns} {
-			if slices.Contains(s.scenarios, scenario) && runs > w.maxDeps {
-				return p, fmt.Errorf("workload %s has %d different dependency edits, fewer than %d runs", name, w.maxDeps, runs)
-			}
-		}
-		p.workloads = append(p.workloads, w)
-	}
 	for _, name := range s.scenarios {
 		sc, err := scenarioByName(name)
 		if err != nil {
 			return p, err
 		}
 		p.scenarios = append(p.scenarios, sc)
+	}
+	for _, name := range s.workloads {
+		w, err := workloadByName(name)
+		if err != nil {
+			return p, err
+		}
+		for _, sc := range p.scenarios {
+			if runs := s.runsOf(sc, 0); sc.change == oneDependency && runs > w.maxDeps {
+				return p, fmt.Errorf("workload %s has %d different dependency edits, fewer than %d runs", name, w.maxDeps, runs)
+			}
+		}
+		p.workloads = append(p.workloads, w)
 	}
 	if s.runs < 1 || s.coldRuns < 1 {
 		return p, errors.New("-runs and -cold-runs must be at least 1")

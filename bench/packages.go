@@ -106,14 +106,8 @@ func (p *packageProxy) tunnel(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() {
-		_, _ = io.Copy(far, buffered) // what breaks is noticed by the other direction
-		_ = far.(*net.TCPConn).CloseWrite()
-	})
-	both.Go(func() {
-		_, _ = io.Copy(near, &counted{far, &p.down})
-		_ = near.(*net.TCPConn).CloseWrite()
-	})
+	both.Go(func() { carry(far.(*net.TCPConn), buffered) })
+	both.Go(func() { carry(near.(*net.TCPConn), &counted{far, &p.down}) })
 	both.Wait()
 }
 

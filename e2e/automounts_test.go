@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
@@ -147,31 +146,15 @@ func (p *packages) wheel(t *testing.T, name string) {
 	t.Helper()
 	file := name + "-1.0-py3-none-any.whl"
 	info := name + "-1.0.dist-info/"
-	var b bytes.Buffer
-	zw := zip.NewWriter(&b)
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{name + ".py", []byte("answer = 42\n")},
-		{name + ".data/data/share/" + name, noise(name, 50_000)},
-		{info + "METADATA", fmt.Appendf(nil, "Metadata-Version: 2.1\nName: %s\nVersion: 1.0\n", name)},
-		{info + "WHEEL", []byte("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")},
-		{info + "RECORD", fmt.Appendf(nil, "%s.py,,\n%sMETADATA,,\n%sWHEEL,,\n%sRECORD,,\n", name, info, info, info)},
-	} {
-		w, err := zw.Create(f.name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(f.data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := zw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p.put("/files/"+file, b.Bytes())
-	p.put("/simple/"+name+"/", fmt.Appendf(nil, "<!DOCTYPE html><html><body><a href=\"/files/%s#sha256=%x\">%s</a></body></html>", file, sha256.Sum256(b.Bytes()), file))
+	archive := zipped(t, map[string][]byte{
+		name + ".py":                      []byte("answer = 42\n"),
+		name + ".data/data/share/" + name: noise(name, 50_000),
+		info + "METADATA":                 fmt.Appendf(nil, "Metadata-Version: 2.1\nName: %s\nVersion: 1.0\n", name),
+		info + "WHEEL":                    []byte("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+		info + "RECORD":                   fmt.Appendf(nil, "%s.py,,\n%sMETADATA,,\n%sWHEEL,,\n%sRECORD,,\n", name, info, info, info),
+	})
+	p.put("/files/"+file, archive)
+	p.put("/simple/"+name+"/", fmt.Appendf(nil, "<!DOCTYPE html><html><body><a href=\"/files/%s#sha256=%x\">%s</a></body></html>", file, sha256.Sum256(archive), file))
 }
 
 func pipAuto(addr string, deps []string) map[string]string {

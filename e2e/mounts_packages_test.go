@@ -4,9 +4,10 @@ import (
 	"archive/zip"
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,21 +25,10 @@ type packages struct {
 
 func newPackages(t *testing.T) *packages {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &packages{addr: l.Addr().String(), files: map[string][]byte{}, asked: map[string]int{}}
-	server := &http.Server{Handler: p}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	p := &packages{files: map[string][]byte{}, asked: map[string]int{}}
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	p.addr = server.Listener.Addr().String()
 	return p
 }
 
@@ -84,24 +74,34 @@ func (p *packages) module(t *testing.T, name string) {
 	t.Helper()
 	path := "example.com/" + name
 	mod := []byte("module " + path + "\n\ngo 1.24\n")
+	dir := path + "@v1.0.0/"
+	archive := zipped(t, map[string][]byte{
+		dir + "go.mod": mod, dir + name + ".go": fmt.Appendf(nil, "package %s\n\nconst Name = %q\n", name, name), dir + "data": noise(name, 50_000),
+	})
+	p.put("/"+path+"/@v/v1.0.0.mod", mod)
+	p.put("/"+path+"/@v/v1.0.0.info", []byte(`{"Version":"v1.0.0","Time":"2024-01-01T00:00:00Z"}`))
+	p.put("/"+path+"/@v/list", []byte("v1.0.0\n"))
+	p.put("/"+path+"/@v/v1.0.0.zip", archive)
+}
+
+// zipped is an archive of files.
+func zipped(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	zw := zip.NewWriter(&b)
-	for file, text := range map[string][]byte{"go.mod": mod, name + ".go": fmt.Appendf(nil, "package %s\n\nconst Name = %q\n", name, name), "data": noise(name, 50_000)} {
-		w, err := zw.Create(path + "@v1.0.0/" + file)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		w, err := zw.Create(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Write(text); err != nil {
+		if _, err := w.Write(files[name]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := zw.Close(); err != nil {
 		t.Fatal(err)
 	}
-	p.put("/"+path+"/@v/v1.0.0.mod", mod)
-	p.put("/"+path+"/@v/v1.0.0.info", []byte(`{"Version":"v1.0.0","Time":"2024-01-01T00:00:00Z"}`))
-	p.put("/"+path+"/@v/list", []byte("v1.0.0\n"))
-	p.put("/"+path+"/@v/v1.0.0.zip", b.Bytes())
+	return b.Bytes()
 }
 
 // noise are bytes that no compressor makes smaller, the same for the same name.

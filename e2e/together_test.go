@@ -2,8 +2,8 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -72,26 +72,15 @@ type stepCounter struct {
 
 func newStepCounter(t *testing.T) *stepCounter {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &stepCounter{addr: l.Addr().String(), runs: map[string]int{}}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := &stepCounter{runs: map[string]int{}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.runs[r.URL.Path]++
 		fmt.Fprintln(w, r.URL.Path)
-	})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	}))
+	t.Cleanup(server.Close)
+	c.addr = server.Listener.Addr().String()
 	return c
 }
 

@@ -37,6 +37,7 @@ var rooms = [][]string{
 	{"internal/layer"},
 	{"internal/content"},
 	{"internal/flock"},
+	{"internal/disk"},
 	{"internal/tree"},
 	{"internal/key"},
 	{"internal/progress", "internal/fault"},

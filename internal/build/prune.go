@@ -14,10 +14,12 @@ import (
 
 	"larder/internal/cachemount"
 	"larder/internal/content"
+	"larder/internal/disk"
 	"larder/internal/export/store"
 	"larder/internal/flock"
 	"larder/internal/key"
 	"larder/internal/layer"
+	"larder/internal/ledger"
 	"larder/internal/record"
 	"larder/internal/snapshot"
 )
@@ -184,7 +186,7 @@ func (u Use) ofRecords() bool { return u.Kind == "tree" || u.Kind == "record" ||
 
 // leftover tells whether something is of no use to anybody while nothing is built.
 func (u Use) leftover() bool {
-	return u.Kind == "ledger" && (strings.HasPrefix(u.Name, ledgerTemp) || strings.HasSuffix(u.Name, ledgerLock))
+	return u.Kind == "ledger" && (strings.HasPrefix(u.Name, disk.Temporary) || strings.HasSuffix(u.Name, ledger.LockSuffix))
 }
 
 // Prune says what Engine.Prune is to remove. The zero value removes all that no running build uses.

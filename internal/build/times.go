@@ -1,18 +1,15 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"larder/internal/cache"
-	"larder/internal/flock"
 	"larder/internal/generation"
 	"larder/internal/key"
 	"larder/internal/layer"
@@ -88,6 +85,7 @@ func (t *times) context(ctx context.Context, name, dir string) *dated {
 	}
 	t.mu.Unlock()
 	d.once.Do(func() {
+		var err error
 		if t.remote {
 			d.key = key.New("larder.ledger.v1").Str(name).Str(within(dir)).Sum()
 			if m := t.session.Mount(ctx, d.key); m != nil {
@@ -96,19 +94,15 @@ func (t *times) context(ctx context.Context, name, dir string) *dated {
 			d.err = context.Cause(ctx)
 		} else {
 			d.key = key.New("larder.ledger.local.v1").Str(t.session.Domain()).Str(name).Str(dir).Sum()
-			d.old = readLedger(t.file(d))
+			if d.old, err = ledger.ReadFile(t.file(d)); err != nil {
+				d.old = tree.Empty() // damaged: as if all files were new
+			}
 			now := time.Now()
 			os.Chtimes(t.file(d), now, now) // what was used last is what a collector spares
 		}
 	})
 	return d
 }
-
-// What lies beside ledgers for a while: locks, and files that are being written.
-const (
-	ledgerLock = ".lock"
-	ledgerTemp = "tmp-"
-)
 
 func (t *times) file(d *dated) string { return filepath.Join(t.dir, d.key.Hex()) }
 
@@ -129,43 +123,15 @@ func within(dir string) string {
 	}
 }
 
-// readLedger reads a ledger of the local root. One that is damaged says nothing, as if all files were new.
-func readLedger(path string) *tree.Node {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		var root *tree.Node
-		if root, err = tree.Decode(bytes.NewReader(b), int64(len(b))); err == nil {
-			return root
-		}
-	}
-	return tree.Empty()
-}
-
-// merged gives the ledger that follows old with what this build was shown, encoded; nil where that is old.
-func (d *dated) merged(old *tree.Node) (*tree.Node, []byte, error) {
-	root := old
+// next gives the ledger that follows old, with what this build was shown.
+func (d *dated) next(old *tree.Node) (root *tree.Node, err error) {
+	root = old
 	for _, l := range d.looks {
-		var err error
 		if root, err = ledger.Merge(root, l.root, l.by); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	var was, is bytes.Buffer
-	if err := tree.Encode(&is, root); err != nil {
-		return nil, nil, err
-	}
-	if old != nil {
-		if err := tree.Encode(&was, old); err != nil {
-			return nil, nil, err
-		}
-		if bytes.Equal(was.Bytes(), is.Bytes()) {
-			return nil, nil, nil
-		}
-	}
-	return root, is.Bytes(), nil
+	return root, nil
 }
 
 // keep writes down what this build was shown. A build that asked for no times has nothing to say.
@@ -196,8 +162,8 @@ func (t *times) put(name string, d *dated) error {
 	if !t.save {
 		return nil
 	}
-	root, _, err := d.merged(d.old)
-	if root == nil || err != nil {
+	root, err := d.next(d.old)
+	if err != nil {
 		return err
 	}
 	next := &generation.Generation{Tree: tree.Empty(), Ledger: root}
@@ -214,23 +180,5 @@ func (t *times) write(d *dated) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := flock.Acquire(context.Background(), t.file(d)+ledgerLock, flock.Exclusive)
-	if err != nil {
-		return err
-	}
-	defer lock.Remove()
-	root, b, err := d.merged(readLedger(t.file(d)))
-	if root == nil || err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(t.dir, ledgerTemp)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), t.file(d))
+	return ledger.UpdateFile(context.Background(), t.file(d), d.next)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"larder/internal/key"
+	"larder/internal/ledger"
 	"larder/internal/tree"
 )
 
@@ -41,7 +42,10 @@ func TestTimesAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	ts, d := end("a")
-	root := readLedger(ts.file(d))
+	root, err := ledger.ReadFile(ts.file(d))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range names {
 		if n, err := root.Lookup(name); n == nil || err != nil {
 			t.Errorf("%s is lost: %v", name, err)

@@ -184,24 +184,14 @@ func writeSegments(base []catalog.Segment, c MountChange) (kept []catalog.Segmen
 // unchanged tells whether a generation has nothing to say that the one before it does not, but for which files were used: that waits
 // until there is more to say.
 func unchanged(c MountChange) (bool, error) {
-	same, err := equal(c.Prev.Tree, c.Next.Tree)
+	same, err := tree.Equal(c.Prev.Tree, c.Next.Tree)
 	if !same || err != nil {
 		return false, err
 	}
 	if c.Prev.Ledger == nil || c.Next.Ledger == nil {
 		return c.Prev.Ledger == c.Next.Ledger, nil
 	}
-	return equal(c.Prev.Ledger, c.Next.Ledger)
-}
-
-// equal tells whether two trees are the same, times included.
-func equal(a, b *tree.Node) (bool, error) {
-	diff, err := tree.Diff(a, b)
-	if err != nil {
-		return false, err
-	}
-	entries, err := diff.Entries()
-	return len(entries) == 0 && a.Self() == b.Self() && a.MTime == b.MTime, err
+	return tree.Equal(c.Prev.Ledger, c.Next.Ledger)
 }
 
 // sendSegment brings a segment to a target, with the packs that it needs and the target's store does not have.

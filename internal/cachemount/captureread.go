@@ -9,13 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/tree"
 )
 
 // reader reads files of one capture; one goroutine uses it.
 type reader struct {
 	*capture
-	xattrs xattrReader
+	xattrs disk.XattrReader
 	buf    []byte // for looking for secrets
 }
 
@@ -31,7 +32,7 @@ func (r *reader) read(ctx context.Context, e *entry) error {
 	}
 	n := *e.node
 	n.Group = 0
-	if n.Xattrs, err = r.xattrs.open(fd, tree.File); err != nil {
+	if n.Xattrs, err = r.xattrs.Opened(fd, tree.File); err != nil {
 		return err
 	}
 	if r.secrets.inNode(&n) {

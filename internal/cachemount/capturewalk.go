@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/key"
 	"larder/internal/tree"
 )
@@ -144,7 +145,7 @@ func (q *listings) done(l *listing, err error) {
 
 type walker struct {
 	*capture
-	xattrs xattrReader
+	xattrs disk.XattrReader
 	names  [32 << 10]byte
 }
 
@@ -158,15 +159,15 @@ func (w *walker) list(l *listing) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return os.NewSyscallError("fstat", err)
 	}
-	l.meta, l.stamp = metaOf(&st), stampOf(&st, key.Digest{}, false)
-	if l.meta.Xattrs, err = w.xattrs.open(fd, tree.Dir); err != nil {
+	l.meta, l.stamp = disk.MetaOf(&st), stampOf(&st, key.Digest{}, false)
+	if l.meta.Xattrs, err = w.xattrs.Opened(fd, tree.Dir); err != nil {
 		return err
 	}
 	if l.left = w.secrets.inNode(&tree.Node{Meta: l.meta}); l.left {
 		w.leave(l.path)
 		return nil
 	}
-	names, err := listNames(fd, w.names[:])
+	names, err := disk.ListNames(fd, w.names[:])
 	if err != nil {
 		return err
 	}
@@ -231,7 +232,7 @@ func (w *walker) entry(dirfd int, e *entry) error {
 		}
 		return nil
 	}
-	n := tree.Node{Meta: metaOf(&st)}
+	n := tree.Node{Meta: disk.MetaOf(&st)}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		n.Kind, n.Size = tree.File, st.Size
@@ -285,13 +286,13 @@ func (w *walker) file(dirfd int, e *entry, n *tree.Node, was *stamp) error {
 		return nil
 	}
 	var err error
-	n.Xattrs, err = w.xattrs.named(dirfd, e.name, tree.File)
+	n.Xattrs, err = w.xattrs.Named(dirfd, e.name, tree.File)
 	return err
 }
 
 func (w *walker) special(dirfd int, e *entry, n *tree.Node) (err error) {
 	if n.Kind == tree.Symlink {
-		if n.Link, err = readLink(dirfd, e.name); err != nil {
+		if n.Link, err = disk.Readlink(dirfd, e.name, e.stamp.size); err != nil {
 			return err
 		}
 		// Reading a link is seen in its access time; there is no quiet way.
@@ -301,7 +302,7 @@ func (w *walker) special(dirfd int, e *entry, n *tree.Node) (err error) {
 		}
 		e.stamp.atime = st.Atim.Nano()
 	}
-	n.Xattrs, err = w.xattrs.named(dirfd, e.name, n.Kind)
+	n.Xattrs, err = w.xattrs.Named(dirfd, e.name, n.Kind)
 	return err
 }
 

@@ -1,9 +1,9 @@
 package cachemount
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/tree"
 )
 
@@ -21,23 +22,10 @@ const (
 	maxPath    = unix.PathMax - 1 // bytes of a path below the mount
 )
 
-// openBeneath opens rel below rootfd; "" is the directory itself. The kernel refuses every way out of it and every link on
-// the path, whatever a step or a generation put there.
+// openBeneath is disk.OpenBeneath; its errors say that it was an open.
 func openBeneath(rootfd int, rel string, flags int, mode uint32) (int, error) {
-	if rel == "" {
-		rel = "."
-	}
-	how := unix.OpenHow{
-		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Mode:    uint64(mode),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(rootfd, rel, &how)
-		if err != unix.EINTR && err != unix.EAGAIN {
-			return fd, os.NewSyscallError("open", err)
-		}
-	}
+	fd, err := disk.OpenBeneath(rootfd, rel, flags, mode)
+	return fd, os.NewSyscallError("open", err)
 }
 
 // openQuietly opens for reading so that larder's own reading is not taken for a step's: without a new access time, where the kernel
@@ -49,37 +37,6 @@ func openQuietly(rootfd int, rel string, flags int) (int, error) {
 		fd, err = openBeneath(rootfd, rel, flags, 0)
 	}
 	return fd, err
-}
-
-// listNames lists an open directory in the order of the file system. It leaves fd open.
-func listNames(fd int, buf []byte) ([]string, error) {
-	var names []string
-	for {
-		n, err := unix.Getdents(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, os.NewSyscallError("getdents", err)
-		}
-		if n == 0 {
-			return names, nil
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
-}
-
-func readLink(dirfd int, name string) (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(dirfd, name, buf)
-	if err != nil {
-		return "", os.NewSyscallError("readlink", err)
-	}
-	return string(buf[:n]), nil
-}
-
-func metaOf(st *unix.Stat_t) tree.Meta {
-	return tree.Meta{Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano()}
 }
 
 // fdReader reads a descriptor that somebody else closes, until ctx ends.
@@ -106,41 +63,6 @@ func (r fdReader) Read(p []byte) (int, error) {
 	}
 }
 
-func writeFull(fd int, p []byte, off int64) error {
-	for len(p) > 0 {
-		n, err := unix.Pwrite(fd, p, off)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return os.NewSyscallError("write", err)
-		}
-		p, off = p[n:], off+int64(n)
-	}
-	return nil
-}
-
-// hole is the least that is left out of a file where it holds zeros, and the multiple at which it begins.
-const hole = 32 << 10
-
-var zeros [hole]byte
-
-// writeSparse writes p but for blocks of zeros, which stay holes; the caller sees to the file's size.
-func writeSparse(fd int, p []byte, off int64) error {
-	start := 0
-	for at := 0; at < len(p); {
-		end := min(at+hole-int((off+int64(at))%hole), len(p))
-		if bytes.Equal(p[at:end], zeros[:end-at]) {
-			if err := writeFull(fd, p[start:at], off+int64(start)); err != nil {
-				return err
-			}
-			start = end
-		}
-		at = end
-	}
-	return writeFull(fd, p[start:], off+int64(start))
-}
-
 // setOpen gives an open file or directory its metadata and the given access time, and says what stat says of it then. What is
 // right already is not set again. The order counts: a change of owner clears setuid bits and capabilities, and attributes need a
 // mode that lets us write.
@@ -162,7 +84,7 @@ func setOpen(fd int, kind tree.Kind, m *tree.Meta, atime int64) (st unix.Stat_t,
 		}
 	}
 	for _, x := range m.Xattrs {
-		if keptXattr(x.Name, kind) {
+		if disk.Kept(x.Name, kind) {
 			if err := setXattr(x.Name, unix.Fsetxattr(fd, x.Name, x.Value, 0)); err != nil {
 				return st, err
 			}
@@ -180,8 +102,8 @@ func setNamed(dirfd int, name string, kind tree.Kind, m *tree.Meta, atime int64)
 		return st, os.NewSyscallError("fchownat", err)
 	}
 	for _, x := range m.Xattrs {
-		if keptXattr(x.Name, kind) {
-			if err := setXattr(x.Name, unix.Lsetxattr(procPath(dirfd, name), x.Name, x.Value, 0)); err != nil {
+		if disk.Kept(x.Name, kind) {
+			if err := setXattr(x.Name, unix.Lsetxattr(disk.ProcPath(dirfd, name), x.Name, x.Value, 0)); err != nil {
 				return st, err
 			}
 		}
@@ -196,6 +118,15 @@ func setNamed(dirfd int, name string, kind tree.Kind, m *tree.Meta, atime int64)
 		return st, os.NewSyscallError("utimensat", err)
 	}
 	return st, os.NewSyscallError("fstatat", unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW))
+}
+
+// setXattr makes an error of a failed setting, except where the file system does not know attributes of this kind: the mount is then
+// as good as it can be there.
+func setXattr(name string, err error) error {
+	if err == nil || errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	return fmt.Errorf("set attribute %s: %w", name, err)
 }
 
 // inParallel calls fn for 0 to n-1, in rising order but several at a time, until one fails or ctx ends.

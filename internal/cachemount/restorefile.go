@@ -11,12 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/key"
 	"larder/internal/tree"
 )
 
 // sparseAbove is the size of files in which holes are worth looking for.
-const sparseAbove = 2 * hole
+const sparseAbove = 2 * disk.Hole
 
 // piece takes one piece, whose bytes are verified, to all its places. Its errors name the file.
 func (r *restorer) piece(ctx context.Context, i int, data []byte) error {
@@ -54,8 +55,8 @@ func (r *restorer) whole(o *object, data []byte) error {
 		return err
 	}
 	if len(data) < sparseAbove {
-		err = writeFull(fd, data, 0)
-	} else if err = writeSparse(fd, data, 0); err == nil {
+		err = disk.WriteFull(fd, data, 0)
+	} else if err = disk.WriteSparse(fd, data, 0); err == nil {
 		err = os.NewSyscallError("truncate", unix.Ftruncate(fd, int64(len(data))))
 	}
 	if err == nil {
@@ -82,7 +83,7 @@ func (r *restorer) part(u use, data []byte) error {
 		return err
 	}
 	for _, o := range u.places {
-		if err := r.opened(o, func(fd int) error { return writeSparse(fd, data, p.off[u.part]) }); err != nil {
+		if err := r.opened(o, func(fd int) error { return disk.WriteSparse(fd, data, p.off[u.part]) }); err != nil {
 			return err
 		}
 	}

@@ -177,38 +177,28 @@ func (s *Saved) restore(ctx context.Context, k Key, dir string) (bool, error) {
 }
 
 // keepRestored writes beside a restored directory what is known of it.
-func keepRestored(slot string, found *cache.Mount, stamps *Stamps) error {
+func keepRestored(dir string, found *cache.Mount, stamps *Stamps) error {
+	sl := &slot{dir: dir}
 	g := found.Generation
 	past := g.Ledger
 	if past == nil {
 		past = tree.Empty()
 	}
-	if err := writeTree(filepath.Join(slot, "ledger"), past); err != nil {
+	if err := ledger.WriteFile(sl.ledgerFile(), past); err != nil {
 		return err
 	}
 	newest, err := ledger.Latest(g.Tree, time.Now().Add(time.Hour)) // what lies further ahead is no time of a step
 	if err != nil {
 		return err
 	}
-	rest := filepath.Join(slot, "rest")
-	if err := os.WriteFile(rest, nil, 0o644); err != nil {
+	if err := os.WriteFile(sl.restFile(), nil, 0o600); err != nil {
 		return err
 	}
 	at := time.Unix(0, newest)
-	if err := os.Chtimes(rest, at, at); err != nil {
+	if err := os.Chtimes(sl.restFile(), at, at); err != nil {
 		return err
 	}
-	return state{base: &found.MountBase, generation: g, stamps: stamps}.save(slot)
+	return state{base: &found.MountBase, generation: g, stamps: stamps}.save(dir)
 }
 
-func empty(dir string) error {
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range list {
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
-	}
-	return errors.Join(errs...)
-}
+func empty(dir string) error { return removeEntries(dir, func(string) bool { return true }) }

@@ -1,7 +1,6 @@
 package cachemount
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -59,67 +58,19 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// maxLedger bounds a ledger file, in bytes.
-const maxLedger = 256 << 20
-
-// Past is Mount's. A ledger that cannot be read is an error, rather than no ledger: without one, files that changed would pass for
-// files that did not.
+// Past is Mount's.
 func (m *slot) Past() (Past, error) {
-	p := Past{Newest: m.past}
-	var err error
-	p.Ledger, err = readLedger(m.ledgerFile())
-	return p, err
-}
-
-func readLedger(path string) (*tree.Node, error) {
-	b, err := readBounded(path, maxLedger)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return tree.Decode(bytes.NewReader(b), int64(len(b)))
+	seen, err := ledger.ReadFile(m.ledgerFile())
+	return Past{Ledger: seen, Newest: m.past}, err
 }
 
 // Show is Mount's. Steps that have the mount at the same time add to one ledger.
 func (m *slot) Show(ctx context.Context, seen *tree.Node, by key.Digest) error {
-	lock, err := flock.Acquire(ctx, m.ledgerFile()+".lock", flock.Exclusive)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	old, err := readLedger(m.ledgerFile())
-	if err != nil {
-		old = nil // damaged: whoever reads it is told so, this one begins anew
-	}
-	all, err := ledger.Merge(old, seen, by)
-	if err != nil {
-		return err
-	}
-	return writeTree(m.ledgerFile(), all)
+	return ledger.UpdateFile(ctx, m.ledgerFile(), func(old *tree.Node) (*tree.Node, error) { return ledger.Merge(old, seen, by) })
 }
 
 // Guard is Mount's: the mark outlives the process.
 func (m *slot) Guard([][]byte) error { return os.WriteFile(m.secretsFile(), nil, 0o600) }
-
-// writeTree writes a tree so that there is either the old file or the whole new one.
-func writeTree(path string, root *tree.Node) error {
-	return replaceFile(path, func(f *os.File) error { return tree.Encode(f, root) })
-}
-
-// replaceFile puts a new file in the place of an old one.
-func replaceFile(path string, write func(f *os.File) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), temporary)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
 
 // Release is Mount's. What a step left stays on this disk in any case, half a download being better than none.
 func (m *slot) Release(whole bool) error {

@@ -3,18 +3,17 @@ package cachemount
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"sort"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/key"
 	"larder/internal/tree"
 )
@@ -126,16 +125,11 @@ func (s *Stamps) Save(path string) error {
 		out = binary.LittleEndian.AppendUint32(out, e.flags)
 	}
 	out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	err := disk.Replace(path, func(w io.Writer) error {
+		_, err := w.Write(out)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("save stamps: %w", err)
-	}
-	_, err = f.Write(out)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
 		return fmt.Errorf("save stamps: %w", err)
 	}
 	return nil

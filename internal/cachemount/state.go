@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"larder/internal/cache"
+	"larder/internal/disk"
 	"larder/internal/generation"
 	"larder/internal/key"
 )
@@ -36,6 +37,9 @@ type stateJSON struct {
 
 const stateVersion = 1
 
+// maxGeneration bounds the second file, in bytes.
+const maxGeneration = 256 << 20
+
 func (st state) save(dir string) error {
 	if err := forgetState(dir); err != nil {
 		return err
@@ -54,8 +58,8 @@ func (st state) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, stateFile), func(f *os.File) error {
-		_, err := f.Write(b)
+	return disk.Replace(filepath.Join(dir, stateFile), func(w io.Writer) error {
+		_, err := w.Write(b)
 		return err
 	})
 }
@@ -70,7 +74,7 @@ func forgetState(dir string) error {
 
 // loadState reads what save wrote. What is damaged is as good as nothing: all files are read again then.
 func loadState(dir string) state {
-	b, err := readBounded(filepath.Join(dir, stateFile), 16<<20)
+	b, err := disk.ReadFile(filepath.Join(dir, stateFile), 16<<20)
 	if err != nil {
 		return state{}
 	}
@@ -78,7 +82,7 @@ func loadState(dir string) state {
 	if json.Unmarshal(b, &j) != nil || j.Version != stateVersion {
 		return state{}
 	}
-	full, err := readBounded(filepath.Join(dir, generationFile), maxLedger)
+	full, err := disk.ReadFile(filepath.Join(dir, generationFile), maxGeneration)
 	if err != nil || key.Bytes(full) != j.Generation {
 		return state{}
 	}
@@ -91,17 +95,4 @@ func loadState(dir string) state {
 		return state{}
 	}
 	return state{&j.Base, g, stamps}
-}
-
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = errors.New("too long")
-	}
-	return b, err
 }

@@ -282,13 +282,18 @@ func (s *Local) add(ctx context.Context, dir string, k Key, fill Fill, sharing S
 }
 
 func removeStale(dir string) error {
+	return removeEntries(dir, func(name string) bool { return strings.HasPrefix(name, "new-") || strings.HasPrefix(name, "old-") })
+}
+
+// removeEntries removes what is in a directory under names that are meant.
+func removeEntries(dir string, meant func(name string) bool) error {
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, e := range list {
-		if strings.HasPrefix(e.Name(), "new-") || strings.HasPrefix(e.Name(), "old-") {
+		if meant(e.Name()) {
 			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}

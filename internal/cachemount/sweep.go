@@ -7,11 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"larder/internal/disk"
 	"larder/internal/flock"
 )
-
-// temporary is what the names of files begin with that are to take another one's place.
-const temporary = "tmp-"
 
 // Sweep removes what processes left that were killed: directories that were being made or removed, files that were being written. What is
 // in use stays.
@@ -54,7 +52,7 @@ func sweepSlots(dir string) error {
 		if err != nil {
 			continue // a step has it, or it is just being removed
 		}
-		for _, pattern := range []string{temporary + "*", stampsFile + ".*"} {
+		for _, pattern := range []string{disk.Temporary + "*", stampsFile + ".*"} {
 			list, _ := filepath.Glob(filepath.Join(slot, pattern)) // fails for bad patterns only
 			for _, f := range list {
 				errs = append(errs, os.Remove(f))

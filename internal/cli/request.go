@@ -150,12 +150,13 @@ func (f *buildFlags) limits(r *build.Request) error {
 		return usage("--network %s: only default, host and none are known", f.network)
 	}
 	for _, h := range f.addHosts {
-		name, ip, ok := strings.Cut(strings.Replace(h, ":", "=", 1), "=")
+		at := strings.IndexAny(h, ":=") // either, and the address may have colons of its own
+		name, ip := h[:max(at, 0)], h[at+1:]
 		if ip == "host-gateway" {
 			return usage("--add-host %s: there is no gateway, RUN steps share this machine's network; use 127.0.0.1", h)
 		}
 		ip = strings.Trim(ip, "[]")
-		if !ok || name == "" || net.ParseIP(ip) == nil {
+		if name == "" || net.ParseIP(ip) == nil {
 			return usage("--add-host %s: NAME:IP is expected", h)
 		}
 		r.AddHosts = append(r.AddHosts, name+"="+ip)

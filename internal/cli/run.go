@@ -31,6 +31,7 @@ func (e *exitStatus) Unwrap() error { return e.err }
 type runFlags struct {
 	build                 buildFlags
 	env, mounts, volumes  []string
+	results               []string
 	workdir, user, net    string
 	interactive, terminal bool // pass standard input on; never make a terminal
 }
@@ -96,7 +97,7 @@ func (f *runFlags) register(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.user, "user", "u", "", "User that the command runs as, NAME|UID[:GROUP|GID] (default the image's)")
 	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "Directory or file of this machine for the command, SOURCE:TARGET[:ro]")
 	fl.StringArrayVar(&f.mounts, "mount", nil, "Mount for the command, type=cache|bind|tmpfs|secret,target=PATH[,source=PATH][,id=NAME][,...]")
-	fl.StringArrayVarP(&f.build.outputs, "output", "o", nil, "Copy a result out when the command has ended, DIR:PATH: PATH is the container's, DIR this machine's")
+	fl.StringArrayVarP(&f.results, "output", "o", nil, "Copy a result out when the command has ended, DIR:PATH: PATH is the container's, DIR this machine's")
 	fl.StringVar(&f.net, "network", "default", "Network of the command: default, host or none; --build-network is about RUN steps")
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "Pass standard input on to the command where it is no terminal")
 	fl.BoolVarP(&f.terminal, "no-tty", "T", false, "Give the command no terminal")
@@ -149,7 +150,6 @@ func (f *runFlags) run(ctx context.Context, e *env, cmd *cobra.Command, dir stri
 	if err != nil {
 		return err
 	}
-	f.build.outputs = nil
 	if f.build.file == "-" && f.interactive {
 		return usage("-f - and -i both want standard input")
 	}
@@ -273,7 +273,7 @@ func (f *runFlags) command(args []string) (*build.Command, error) {
 		}
 		c.Mounts = append(c.Mounts, m)
 	}
-	for _, v := range f.build.outputs {
+	for _, v := range f.results {
 		r, err := parseResult(v)
 		if err != nil {
 			return nil, fault.Errorf(fault.Usage, "--output %s: %w", v, err)

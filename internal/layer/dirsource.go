@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/key"
 	"larder/internal/tree"
 )
@@ -41,7 +42,7 @@ func (s *dirSource) Open(_ context.Context, d key.Digest, size int64) (io.ReadCl
 		return nil, fmt.Errorf("%s: %w", d, ErrNoContent)
 	}
 	rel := joinRel(p.dir, p.name)
-	fd, err := openBeneath(int(s.top.Fd()), rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := disk.OpenBeneath(int(s.top.Fd()), rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil, fmt.Errorf("open %s: %v: %w", joinRel(s.dir, rel), err, ErrNoContent)

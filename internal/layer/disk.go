@@ -7,64 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/tree"
 )
-
-// openBeneath opens rel below rootfd. The kernel refuses every way out of the directory and every link on the path, whatever
-// the names are and whoever changes the directory meanwhile.
-func openBeneath(rootfd int, rel string, flags int, mode uint32) (int, error) {
-	if rel == "" {
-		rel = "."
-	}
-	how := unix.OpenHow{
-		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Mode:    uint64(mode),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(rootfd, rel, &how)
-		if err == unix.EINTR || err == unix.EAGAIN {
-			continue
-		}
-		return fd, err
-	}
-}
-
-func metaOf(st *unix.Stat_t) tree.Meta {
-	return tree.Meta{Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano()}
-}
-
-// readNames lists an open directory, in the order of the file system. It leaves fd open.
-func readNames(fd int) ([]string, error) {
-	buf := make([]byte, 32<<10)
-	var names []string
-	for {
-		n, err := unix.Getdents(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, os.NewSyscallError("getdents", err)
-		}
-		if n == 0 {
-			return names, nil
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
-}
-
-func readlink(dirfd int, name string, size int64) (string, error) {
-	for n := max(size, 0) + 1; ; n *= 2 {
-		buf := make([]byte, min(n, unix.PathMax+1))
-		got, err := unix.Readlinkat(dirfd, name, buf)
-		if err != nil {
-			return "", err
-		}
-		if got < len(buf) || len(buf) > unix.PathMax {
-			return string(buf[:got]), nil
-		}
-	}
-}
 
 // times is the argument of utimensat: the access time is that of the modification, so that unpacking twice gives the same.
 func times(mtime int64) []unix.Timespec {
@@ -103,7 +48,7 @@ func setPath(rootfd int, rel string, kind tree.Kind, m *tree.Meta) error {
 		}
 	}
 	for _, x := range m.Xattrs {
-		if err := unix.Lsetxattr(procPath(rootfd, rel), x.Name, x.Value, 0); unsettable(err) {
+		if err := unix.Lsetxattr(disk.ProcPath(rootfd, rel), x.Name, x.Value, 0); unsettable(err) {
 			return fmt.Errorf("attribute %s: %w", x.Name, err)
 		}
 	}
@@ -139,7 +84,7 @@ func create(rootfd int, rel string, n *tree.Node) error {
 
 // markOpaque makes a directory hide what is below it in an overlay.
 func markOpaque(rootfd int, rel string) error {
-	if err := unix.Lsetxattr(procPath(rootfd, rel), overlayOpaque, []byte("y"), 0); err != nil {
+	if err := unix.Lsetxattr(disk.ProcPath(rootfd, rel), overlayOpaque, []byte("y"), 0); err != nil {
 		return fmt.Errorf("mark opaque: %w", err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/tree"
 )
 
@@ -88,7 +88,7 @@ func (w *diskWriter) run(h hash.Hash, job diskJob) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := writeFull(fd, data, 0); err != nil {
+	if err := disk.WriteFull(fd, data, 0); err != nil {
 		return err
 	}
 	if w.fillIn {
@@ -100,7 +100,7 @@ func (w *diskWriter) run(h hash.Hash, job diskJob) error {
 }
 
 func (w *diskWriter) create(rel string) (int, error) {
-	fd, err := openBeneath(w.rootfd, rel, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+	fd, err := disk.OpenBeneath(w.rootfd, rel, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 	return fd, os.NewSyscallError("create", err)
 }
 
@@ -164,7 +164,7 @@ func (w *diskWriter) copy(fd int, n *tree.Node, r io.Reader) error {
 		if w.fillIn {
 			w.hash.Write(data)
 		}
-		if err := writeSparse(fd, data, off); err != nil {
+		if err := disk.WriteSparse(fd, data, off); err != nil {
 			return err
 		}
 		off += int64(len(data))
@@ -231,36 +231,4 @@ func (w *diskWriter) removeAll(rel string) error {
 	}
 	defer root.Close()
 	return root.RemoveAll(rel)
-}
-
-func writeFull(fd int, p []byte, off int64) error {
-	for len(p) > 0 {
-		n, err := unix.Pwrite(fd, p, off)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return os.NewSyscallError("write", err)
-		}
-		p, off = p[n:], off+int64(n)
-	}
-	return nil
-}
-
-var zeros [32 << 10]byte
-
-// writeSparse writes p but for blocks of zeros, which stay holes; the caller sets the file's size afterwards.
-func writeSparse(fd int, p []byte, off int64) error {
-	start := 0
-	for at := 0; at < len(p); at += len(zeros) {
-		end := min(at+len(zeros), len(p))
-		if !bytes.Equal(p[at:end], zeros[:end-at]) {
-			continue
-		}
-		if err := writeFull(fd, p[start:at], off+int64(start)); err != nil {
-			return err
-		}
-		start = end
-	}
-	return writeFull(fd, p[start:], off+int64(start))
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"larder/internal/disk"
 	"larder/internal/tree"
 )
 
@@ -33,7 +34,7 @@ func FromUpper(ctx context.Context, dir string) (*tree.Node, error) {
 		return nil, fmt.Errorf("read layer directory: %w", err)
 	}
 	defer root.Close()
-	u := &upper{rootfd: int(root.Fd()), inodes: map[inode]*tree.Node{}, jobs: make(chan hashJob, 64)}
+	u := &upper{rootfd: int(root.Fd()), inodes: map[inode]*tree.Node{}, jobs: make(chan hashJob, 64), xattrs: newXattrReader()}
 	g, ctx := errgroup.WithContext(ctx)
 	for range runtime.NumCPU() {
 		g.Go(func() error { return u.hash(ctx) })
@@ -66,7 +67,8 @@ type upper struct {
 	inodes  map[inode]*tree.Node // files with several names, by their first one
 	links   []link
 	entries int
-	xattrs  xattrReader
+	xattrs  *disk.XattrReader
+	names   [32 << 10]byte // for listing directories
 }
 
 type link struct{ node, first *tree.Node }
@@ -119,7 +121,7 @@ func (u *upper) list(ctx context.Context, rel string) (*dirContent, []int, error
 	if len(rel) > maxPath {
 		return nil, nil, errors.New("path is too long for a layer")
 	}
-	fd, err := openBeneath(u.rootfd, rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := disk.OpenBeneath(u.rootfd, rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,13 +132,11 @@ func (u *upper) list(ctx context.Context, rel string) (*dirContent, []int, error
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, nil, err
 	}
-	d := &dirContent{meta: metaOf(&st)}
-	var marks overlayMarks
-	if d.meta.Xattrs, marks, err = u.xattrs.readFd(fd, tree.Dir); err != nil {
+	d := &dirContent{meta: disk.MetaOf(&st)}
+	if d.meta.Xattrs, d.opaque, err = takeMarks(u.xattrs.Opened(fd, tree.Dir)); err != nil {
 		return nil, nil, err
 	}
-	d.opaque = marks.opaque
-	names, err := readNames(fd)
+	names, err := disk.ListNames(fd, u.names[:])
 	if err != nil {
 		return nil, nil, err
 	}
@@ -171,7 +171,7 @@ func (u *upper) entry(ctx context.Context, dir *dirHandle, rel, name string) (*t
 	if err := unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err
 	}
-	n := &tree.Node{Meta: metaOf(&st)}
+	n := &tree.Node{Meta: disk.MetaOf(&st)}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		n.Kind = tree.Dir
@@ -199,7 +199,7 @@ func (u *upper) entry(ctx context.Context, dir *dirHandle, rel, name string) (*t
 	case unix.S_IFLNK:
 		n.Kind, n.Mode = tree.Symlink, 0o777
 		var err error
-		if n.Link, err = readlink(dir.fd, name, st.Size); err != nil {
+		if n.Link, err = disk.Readlink(dir.fd, name, st.Size); err != nil {
 			return nil, err
 		}
 	case unix.S_IFCHR:
@@ -224,13 +224,13 @@ func (u *upper) entry(ctx context.Context, dir *dirHandle, rel, name string) (*t
 		}
 	}
 	var err error
-	n.Xattrs, _, err = u.xattrs.readLink(dir.fd, name, n.Kind)
+	n.Xattrs, _, err = takeMarks(u.xattrs.Named(dir.fd, name, n.Kind))
 	return n, err
 }
 
 // hash fills in the nodes of files until there are no more.
 func (u *upper) hash(ctx context.Context) error {
-	h := &fileHasher{h: sha256.New(), buf: make([]byte, 128<<10)}
+	h := &fileHasher{h: sha256.New(), buf: make([]byte, 128<<10), xattrs: newXattrReader()}
 	for {
 		select {
 		case <-ctx.Done():
@@ -251,7 +251,7 @@ func (u *upper) hash(ctx context.Context) error {
 type fileHasher struct {
 	h      hash.Hash
 	buf    []byte
-	xattrs xattrReader
+	xattrs *disk.XattrReader
 }
 
 func (h *fileHasher) fill(ctx context.Context, job hashJob) error {
@@ -260,7 +260,7 @@ func (h *fileHasher) fill(ctx context.Context, job hashJob) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if job.node.Xattrs, _, err = h.xattrs.readFd(fd, tree.File); err != nil {
+	if job.node.Xattrs, _, err = takeMarks(h.xattrs.Opened(fd, tree.File)); err != nil {
 		return err
 	}
 	h.h.Reset()

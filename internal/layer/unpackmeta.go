@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"larder/internal/disk"
 	"larder/internal/tree"
 )
 
@@ -72,7 +73,7 @@ func headerXattrs(hdr *tar.Header, kind tree.Kind) []tree.Xattr {
 	size := 0
 	return slices.DeleteFunc(out, func(x tree.Xattr) bool {
 		size += len(x.Name) + 1
-		return size > maxXattrs || len(x.Value) > maxXattrs
+		return size > disk.MaxXattrs || len(x.Value) > disk.MaxXattrs
 	})
 }
 

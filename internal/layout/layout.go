@@ -44,14 +44,6 @@ func Detect(id, target string, root *tree.Node) Layout {
 	return l
 }
 
-// Name is that of the tool, for people; empty for an unknown layout.
-func (l Layout) Name() string {
-	if l.tool == nil {
-		return ""
-	}
-	return l.tool.name
-}
-
 // United tells whether the mount is content-addressed, or as good as: of what several writers made at once, all files may stand beside each
 // other, at one path the file of any of them. Of any other mount only one writer's version is a state that its tool ever saw.
 func (l Layout) United() bool { return l.united }

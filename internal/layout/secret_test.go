@@ -63,7 +63,7 @@ func TestSecret(t *testing.T) {
 	} {
 		l := Detect(c.target, c.target, files(t, c.files...))
 		if got := l.Secret(c.path); got != c.secret {
-			t.Errorf("%s (%q): %s: secret %v", c.target, l.Name(), c.path, got)
+			t.Errorf("%s (%q): %s: secret %v", c.target, l.name(), c.path, got)
 		}
 	}
 }

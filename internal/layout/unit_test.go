@@ -57,7 +57,7 @@ func TestUnit(t *testing.T) {
 	} {
 		l := Detect(c.target, c.target, files(t, c.files...))
 		if got := l.Unit(c.path); got != c.unit {
-			t.Errorf("%s (%q): %s belongs to %s, want %s", c.target, l.Name(), c.path, got, c.unit)
+			t.Errorf("%s (%q): %s belongs to %s, want %s", c.target, l.name(), c.path, got, c.unit)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func TestKeepLeadsExcluded(t *testing.T) {
 	} {
 		l := Detect(c.target, c.target, files(t, c.files...))
 		if k, n, e := l.Keep(c.path), l.Leads(c.path), l.Excluded(c.path); k != c.keep || n != c.leads || e != c.excluded {
-			t.Errorf("%s (%q): %s: keep %v, leads %v, excluded %v", c.target, l.Name(), c.path, k, n, e)
+			t.Errorf("%s (%q): %s: keep %v, leads %v, excluded %v", c.target, l.name(), c.path, k, n, e)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/moby/buildkit/executor"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // terminal is what a container's runtime has for its terminal; the runtime passes on between it and the container's own.
@@ -60,7 +61,8 @@ func openTerminal(sizes <-chan executor.WinSize) (_ *terminal, err error) {
 			slave.Close()
 		}
 	}()
-	if err := makeRaw(int(slave.Fd())); err != nil {
+	// What is typed before the runtime has done the same is neither echoed nor edited.
+	if _, err := term.MakeRaw(int(slave.Fd())); err != nil {
 		return nil, err
 	}
 	select {
@@ -69,20 +71,6 @@ func openTerminal(sizes <-chan executor.WinSize) (_ *terminal, err error) {
 	default:
 	}
 	return t, err
-}
-
-// makeRaw lets every byte pass as it is: what is typed before the runtime has done the same is neither echoed nor edited.
-func makeRaw(fd int) error {
-	mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return err
-	}
-	mode.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	mode.Oflag &^= unix.OPOST
-	mode.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	mode.Cflag = mode.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
-	mode.Cc[unix.VMIN], mode.Cc[unix.VTIME] = 1, 0
-	return unix.IoctlSetTermios(fd, unix.TCSETS, mode)
 }
 
 // connect begins to copy between the terminal and the given streams, which may be nil.

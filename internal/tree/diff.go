@@ -22,6 +22,16 @@ func Diff(lower, upper *Node) (*Node, error) {
 	return NewDir(upper.Meta, false, entries)
 }
 
+// Equal tells whether two merged trees are the same, mtimes and hard links included.
+func Equal(a, b *Node) (bool, error) {
+	diff, err := Diff(a, b)
+	if err != nil {
+		return false, err
+	}
+	entries, err := diff.Entries()
+	return err == nil && len(entries) == 0 && a.Self() == b.Self() && a.MTime == b.MTime, err
+}
+
 type differ struct {
 	// relinked holds the paths of upper that must be written although the file is the same, for the sake of hard links.
 	relinked map[string]bool

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"larder/internal/disk"
 )
 
 // noOpenat2 is set once the kernel, or a container's seccomp profile, has refused openat2.
@@ -17,18 +19,11 @@ func openBeneath(root *os.File, path string, flags int) (int, error) {
 		path = "."
 	}
 	for !noOpenat2.Load() {
-		fd, err := unix.Openat2(int(root.Fd()), path, &unix.OpenHow{
-			Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-		})
-		switch err {
-		case unix.EINTR, unix.EAGAIN: // a rename above it raced with the look-up
-			continue
-		case unix.ENOSYS, unix.EPERM:
-			noOpenat2.Store(true)
-			continue
+		fd, err := disk.OpenBeneath(int(root.Fd()), path, flags, 0)
+		if err != unix.ENOSYS && err != unix.EPERM {
+			return fd, err
 		}
-		return fd, err
+		noOpenat2.Store(true)
 	}
 	return openStepwise(int(root.Fd()), path, flags)
 }
