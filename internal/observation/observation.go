@@ -1,0 +1,38 @@
+// Package observation says what a RUN step looked at in the layers that it was observed on, and what it would see there today
+// (DESIGN sections 2 and 3). It knows trees only: who served them, and how, is nothing to it.
+//
+// A Look is a path and the ways in which it was looked at; a Set is the looks at all parts that one step was served, without
+// what was seen; Values are what a tree answers to looks. Two trees that give the same values to all that a step looked at are
+// the same to that step.
+package observation
+
+// Kind is a set of ways to look at a path. The numbers are stored: they never change.
+type Kind uint8
+
+const (
+	// Entry is what a look-up tells: that there is nothing of that name; or the kind, mode, owner and device number of what there
+	// is, whether it is a whiteout or an opaque directory, the size of a file and which other names it has, the target of a link.
+	Entry Kind = 1 << iota
+	// List is the names in a directory, and of what kind each is.
+	List
+	// Content is the bytes of a file.
+	Content
+	// Xattrs are the extended attributes of an object.
+	Xattrs
+	// Whole is all that there is at and below a path but times. It includes the other kinds.
+	Whole
+	// Plain, at the root only, is whether anything in the tree has extended attributes or is an opaque directory.
+	Plain
+	known = Entry | List | Content | Xattrs | Whole | Plain
+)
+
+// Look is a path that was looked at: without a slash in front, "" for the root.
+type Look struct {
+	Path string
+	Kind Kind
+}
+
+// Set is a path set: the looks at each part that a step was served, sorted by path, no path twice.
+type Set struct {
+	Parts [][]Look
+}
