@@ -3,6 +3,8 @@
 package report
 
 import (
+	"encoding/hex"
+	"fmt"
 	"time"
 
 	"larder/internal/key"
@@ -19,6 +21,7 @@ const (
 	Content  How = "content"  // a file operation, found by what it copies and what it lands on
 	Observed How = "observed" // found by what it looks at
 	Failed   How = "failed"   // it ran, and failed
+	Kept     How = "kept"     // not reached: what an earlier build knew of it, kept for the next one; see Carry
 )
 
 // Build is what is known of how a build came about. It is stored, so that the next one can say what changed.
@@ -42,18 +45,21 @@ type Step struct {
 	Type     Type   `json:"type"`
 
 	How  How           `json:"how"`
-	From string        `json:"from,omitempty"`  // the catalog in which it was found; empty for this machine
-	Made time.Time     `json:"made,omitzero"`   // when what was found was made
-	Took time.Duration `json:"took,omitempty"`  // how long it ran, now or, for one that was spared, when it was made; nanoseconds
-	Why  []Cause       `json:"why,omitempty"`   // why it ran, the true cause first; empty for one that was spared
-	Not  string        `json:"exact,omitempty"` // why its inputs were not observed
+	From string        `json:"from,omitempty"`         // the catalog in which it was found; empty for this machine
+	Made time.Time     `json:"made,omitzero"`          // when what was found was made
+	Took time.Duration `json:"took,omitempty"`         // how long it ran, now or, for one that was spared, when it was made; nanoseconds
+	Why  []Cause       `json:"why,omitempty"`          // why it ran, the true cause first; empty for one that was spared
+	Not  string        `json:"not_observed,omitempty"` // why its inputs were not observed; empty where they were
 
 	Recipe Recipe  `json:"recipe"`
 	Inputs []Input `json:"inputs,omitempty"`
 	// Result names what the step made, for a source and a file operation: an image's digest, the identity of a layer.
 	Result string `json:"result,omitempty"`
-	// Tree is the tree blob of what a file operation made, zero where there is none.
+	// Tree is the tree blob of what a file operation made, or of a context, zero where there is none.
 	Tree key.Digest `json:"tree,omitzero"`
+
+	// Root is the tree of that where it is at hand; nil in what was stored.
+	Root *tree.Node `json:"-"`
 }
 
 // Type is what sort of step it is.
@@ -70,19 +76,22 @@ const (
 // Recipe is a step's own definition, without its inputs. No value of a variable stands in it, only what tells two values apart:
 // people put tokens into build arguments (DESIGN invariant 4).
 type Recipe struct {
-	Args     []string          `json:"args,omitempty"`
-	Env      map[string]string `json:"env,omitempty"` // a name, and a few hex digits of a digest of its value
-	Cwd      string            `json:"cwd,omitempty"`
-	User     string            `json:"user,omitempty"`
-	Network  string            `json:"network,omitempty"`
-	Security string            `json:"security,omitempty"`
-	Mounts   []string          `json:"mounts,omitempty"` // "cache /root/.cache", in the order of the step
-	Other    string            `json:"other,omitempty"`  // of all else, a few hex digits of a digest
+	Args []string          `json:"args,omitempty"`
+	Env  map[string]string `json:"env,omitempty"` // a name, and a few hex digits of a digest of its value
+	// BuildArgs are the names in Env that an ARG declares, in any order.
+	BuildArgs []string `json:"build_args,omitempty"`
+	Cwd       string   `json:"cwd,omitempty"`
+	User      string   `json:"user,omitempty"`
+	Network   string   `json:"network,omitempty"`
+	Security  string   `json:"security,omitempty"`
+	Mounts    []string `json:"mounts,omitempty"` // "cache /root/.cache", in the order of the step
+	Other     string   `json:"other,omitempty"`  // of all else, a few hex digits of a digest
 }
 
 // Input is what a step is given at one place: its root file system, a bind mount.
 type Input struct {
-	Place  string  `json:"place"` // "/" for the root file system
+	Place  string  `json:"place"`            // where the step has it: "/" for the root file system
+	Source string  `json:"source,omitempty"` // of a bind mount: the path in what is mounted that is shown, "" for all; layers' trees begin above it
 	Groups []Group `json:"groups"`
 }
 
@@ -90,8 +99,9 @@ type Input struct {
 type Group struct {
 	Layers   []Layer `json:"layers"` // the bottom one first
 	Observed bool    `json:"observed,omitempty"`
-	// Seen is what the step looked at and what that was, of an observed group: of the run that made what counts now.
-	Seen []Seen `json:"seen,omitempty"`
+	// Seen is what the step looked at and what that was, of an observed group: of the run that made what counts now. Nil says
+	// that it is not known, which is another thing than that the step looked at nothing.
+	Seen []Seen `json:"seen,omitzero"`
 
 	// Root is the group as it is served today; nil in what was stored.
 	Root *tree.Node `json:"-"`
@@ -101,7 +111,7 @@ type Group struct {
 type Layer struct {
 	Identity key.Digest `json:"identity"`
 	Step     string     `json:"step,omitempty"`  // the name of the step that made it; empty for one of a base image
-	Image    string     `json:"image,omitempty"` // the base image that it belongs to, as the Dockerfile names it
+	Image    string     `json:"image,omitempty"` // the base image that it belongs to, with its digest: "docker.io/library/node:20@sha256:..."
 	Tree     key.Digest `json:"tree,omitzero"`   // its tree blob, where there is one
 
 	// Root is the layer's tree where that is at hand; nil in what was stored.
@@ -112,7 +122,22 @@ type Layer struct {
 type Seen struct {
 	Path  string           `json:"path"`
 	Kind  observation.Kind `json:"kind"`
-	Value [8]byte          `json:"value"`
+	Value Value            `json:"value"`
+}
+
+// Value is the first bytes of a value that observation gave to a look. JSON has it in hex digits.
+type Value [8]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (v Value) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, v[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (v *Value) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(v)) {
+		return fmt.Errorf("%.40q is no value of a look", text)
+	}
+	_, err := hex.Decode(v[:], text)
+	return err
 }
 
 // Cause is one reason why a step ran.
@@ -137,5 +162,6 @@ const (
 	Shape    CauseKind = "shape"    // a step was added, removed or moved before it
 	Told     CauseKind = "told"     // --no-cache, --pull, --cache-refresh
 	Lost     CauseKind = "lost"     // a result was there and is gone: pruned, damaged
+	Again    CauseKind = "again"    // it failed the last time
 	Unknown  CauseKind = "unknown"  // seen before, nothing of that is known any more
 )
