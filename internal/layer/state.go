@@ -20,6 +20,8 @@ type State struct {
 
 	mu     sync.Mutex
 	merged *tree.Node
+	runs   []sameRun
+	groups []Group
 }
 
 // Push gives the state with one more layer on top of s, which may be nil.
