@@ -59,7 +59,7 @@ func (s *Session) Get(ctx context.Context, k key.Digest) (*record.Record, bool) 
 func (s *Session) rely(rec *record.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tainted = s.tainted || len(rec.Data) > 0 || isTree(rec) || rec.From == s.mark
+	s.tainted = s.tainted || len(rec.Data) > 0 || isTree(rec) || rec.From == s.mark // a hint is nothing to rest on
 	for _, o := range rec.Outputs {
 		for _, ref := range o.Layers {
 			if ref.Pinned {
@@ -79,11 +79,11 @@ func (s *Session) Put(_ context.Context, r *record.Record) (*record.Record, erro
 	return first, err
 }
 
-// stamped marks a record that rests on a catalog's word.
+// stamped marks a record that rests on a catalog's word. What a hint says rests on nothing.
 func (s *Session) stamped(r *record.Record) *record.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.tainted {
+	if !s.tainted || isHint(r) {
 		return r
 	}
 	c := *r

@@ -88,10 +88,11 @@ type Session struct {
 	order     []key.Digest         // of used
 	replaced  map[place]key.Digest // digests of records that are not to stay
 	forgotten map[key.Digest]bool
-	promised  map[key.Digest]bool // pinned layers that a remote record names
-	lost      map[key.Digest]bool // layers of which there is no copy left
-	bad       map[held]bool       // blobs that could not be had
-	gone      map[held]bool       // those of them that their stores do not have, or not whole
+	added     map[key.Digest]*record.Record // what this build adds to lists that are united
+	promised  map[key.Digest]bool           // pinned layers that a remote record names
+	lost      map[key.Digest]bool           // layers of which there is no copy left
+	bad       map[held]bool                 // blobs that could not be had
+	gone      map[held]bool                 // those of them that their stores do not have, or not whole
 	bases     map[key.Digest]*layer.Layer
 	blobs     map[key.Digest]*publication          // by layer.BlobKey
 	trees     map[key.Digest]*sending              // by digest
@@ -133,7 +134,7 @@ type Sent struct {
 // Open begins to read the catalogs and returns at once. Close ends the session; ctx is that of the whole build.
 func Open(ctx context.Context, cfg Config) *Session {
 	s := &Session{
-		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{},
+		cfg: cfg, used: map[key.Digest]*use{}, replaced: map[place]key.Digest{}, forgotten: map[key.Digest]bool{}, added: map[key.Digest]*record.Record{},
 		promised: map[key.Digest]bool{}, lost: map[key.Digest]bool{}, bad: map[held]bool{}, gone: map[held]bool{},
 		bases: map[key.Digest]*layer.Layer{}, blobs: map[key.Digest]*publication{}, trees: map[key.Digest]*sending{},
 		sendings: map[digest.Digest]*sending{}, packs: map[key.Digest]*sending{}, pieces: map[string]map[key.Digest]pack.Piece{},

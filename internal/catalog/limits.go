@@ -33,6 +33,7 @@ const (
 	maxRecords  = 20_000      // in one page
 	maxPages    = 16          // further ones
 	maxData     = 64 << 10    // Record.Data
+	maxHint     = 64 << 10    // Record.Hint
 	maxName     = 4 << 10     // Record.Name
 	maxOutputs  = 1_000       // of a record, layers of all of them, and keys that a record names
 	maxRetired  = 256         // pages

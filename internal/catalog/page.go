@@ -241,7 +241,7 @@ func fits(r *record.Record) bool {
 	for range layersOf(r) {
 		layers++
 	}
-	return len(r.Data) <= maxData && len(r.Name) <= maxName && len(r.Outputs) <= maxOutputs && layers <= maxOutputs && len(r.With) <= maxOutputs
+	return len(r.Data) <= maxData && len(r.Hint) <= maxHint && len(r.Name) <= maxName && len(r.Outputs) <= maxOutputs && layers <= maxOutputs && len(r.With) <= maxOutputs
 }
 
 // state gives what the page holds. A key that stands twice counts once.

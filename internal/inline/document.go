@@ -23,6 +23,7 @@ const (
 	maxCopies  = 16       // of a layer
 	maxOutputs = 1_000    // of a record, layers of an output, and keys that a record names
 	maxData    = 64 << 10 // Record.Data
+	maxHint    = 64 << 10 // Record.Hint
 	maxName    = 4 << 10  // Record.Name
 )
 
@@ -79,7 +80,7 @@ func (doc *document) check() error {
 }
 
 func checkRecord(r *record.Record) error {
-	if r.Key.IsZero() || len(r.Name) > maxName || len(r.Data) > maxData || len(r.Outputs) > maxOutputs || len(r.With) > maxOutputs || r.Duration < 0 {
+	if r.Key.IsZero() || len(r.Name) > maxName || len(r.Data) > maxData || len(r.Hint) > maxHint || len(r.Outputs) > maxOutputs || len(r.With) > maxOutputs || r.Duration < 0 {
 		return errors.New("it has no key, or is too large")
 	}
 	for _, o := range r.Outputs {

@@ -19,6 +19,9 @@ type Record struct {
 	Duration time.Duration `json:"duration,omitempty"` // how long it ran, nanoseconds
 	// Data is what a record without outputs says: a destination resolution, the digest of a part of a state.
 	Data []byte `json:"data,omitempty"`
+	// Hint is what a record says that nobody need believe: path sets and lists of their names, what is known of an earlier build for
+	// explanations. A wrong one costs look-ups: what it leads to is another record, which is believed or not for itself.
+	Hint []byte `json:"hint,omitempty"`
 	// With are keys of records that were of use on the way to this one, and will be again when this one is a miss: whoever
 	// keeps this record keeps them.
 	With []key.Digest `json:"with,omitempty"`

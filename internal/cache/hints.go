@@ -1,0 +1,99 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"larder/internal/catalog"
+	"larder/internal/key"
+	"larder/internal/record"
+)
+
+// isHint tells a record that only says what nobody need believe.
+func isHint(r *record.Record) bool { return len(r.Hint) > 0 && len(r.Outputs) == 0 && len(r.Data) == 0 }
+
+// All lists every record of a key that may be believed, each once: the local root's first, then those of the catalogs in the order in which
+// they are asked. Unlike Get it remembers none of them here: lists that are united stay with those who wrote them.
+func (s *Session) All(ctx context.Context, k key.Digest) []*record.Record {
+	var out []*record.Record
+	seen := map[key.Digest]bool{}
+	add := func(r *record.Record) {
+		if d := r.Digest(); !seen[d] {
+			seen[d] = true
+			if r.From != "" {
+				s.rely(r)
+			}
+			out = append(out, r)
+		}
+	}
+	local, ok := s.cfg.Records.Get(k)
+	if ok && (local.From == "" || local.From == s.mark) {
+		add(local)
+	}
+	s.mu.Lock()
+	forgotten := s.forgotten[k]
+	s.mu.Unlock()
+	if forgotten {
+		return out
+	}
+	for _, src := range s.cfg.Sources {
+		if reader := src.get(ctx); reader != nil {
+			if e, found := reader.Record(ctx, k); found {
+				rec := *e.Record
+				rec.From = src.ID
+				add(&rec)
+			}
+		} else if ok && local.From == src.ID && ctx.Err() == nil && src.silent {
+			add(local) // see Get
+		}
+	}
+	return out
+}
+
+// PutHint keeps a record that is only a hint, whatever is there, here and, once the record is Used and the build saved, in the catalogs;
+// it gives what is kept here. With unite the hint is a list of digests, the ones to try first in front, and is united with the lists that
+// are there: of builds that do this at the same time none loses what another one adds, on this machine or in a catalog. r has what
+// this build adds, not what it has read. The caller does not hold the key's lock.
+//
+// What a machine's own steps looked at is for everybody on it, whatever catalogs the build rests on: nobody need believe it.
+func (s *Session) PutHint(ctx context.Context, r *record.Record, unite bool) (*record.Record, error) {
+	if !isHint(r) {
+		return nil, fmt.Errorf("record %s is more than a hint", r.Key)
+	}
+	own := *r
+	own.From = ""
+	if unite {
+		unlock, err := s.cfg.Records.Lock(ctx, r.Key)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	local, ok := s.cfg.Records.Get(r.Key)
+	mine := ok && local.From == ""
+	if !unite {
+		s.supersede(ctx, r.Key)
+	} else {
+		s.add(r)
+		if mine {
+			own.Hint = catalog.UniteHints(r.Hint, local.Hint)
+		}
+	}
+	if mine && bytes.Equal(local.Hint, own.Hint) {
+		return local, nil
+	}
+	return s.cfg.Records.Replace(&own)
+}
+
+// add notes what this build adds to a list.
+func (s *Session) add(r *record.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := *r
+	c.From = ""
+	if before := s.added[r.Key]; before != nil {
+		c.Hint = catalog.UniteHints(r.Hint, before.Hint)
+	}
+	s.added[r.Key] = &c
+}
