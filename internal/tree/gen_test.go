@@ -2,7 +2,6 @@ package tree
 
 import (
 	"fmt"
-	"testing"
 
 	"pgregory.net/rapid"
 
@@ -86,7 +85,7 @@ func (g *treeGen) node(depth int) *Node {
 }
 
 // dump writes a tree out in full, mtimes and links included: what two equal trees have in common.
-func dump(t testing.TB, root *Node) string {
+func dump(t rapid.TB, root *Node) string {
 	t.Helper()
 	out := ""
 	err := Walk(root, func(path string, n *Node) error {
@@ -108,7 +107,7 @@ func dump(t testing.TB, root *Node) string {
 	return out + fmt.Sprint(links)
 }
 
-func identity(t testing.TB, n *Node) key.Digest {
+func identity(t rapid.TB, n *Node) key.Digest {
 	t.Helper()
 	d, err := n.Identity()
 	if err != nil {
