@@ -16,9 +16,13 @@ import (
 	"larder/internal/tree"
 )
 
-// DirSource opens the Files of root, whose contents lie below dir under the same paths (an overlay lower directory, a
-// build context). Links are never followed, so nothing outside dir is read. The readers are *os.File. An index from
-// digests to paths is made at the first Open.
+// StoredFile is an open file of a directory that is larder's own, where nobody edits anything: its bytes need not be compared with
+// their digest again.
+type StoredFile struct{ *os.File }
+
+// DirSource opens the Files of root, whose contents lie below dir under the same paths. dir is an overlay lower directory of the
+// local root, never one that others write to. Links are never followed, so nothing outside dir is read. The readers are
+// *StoredFile. An index from digests to paths is made at the first Open.
 func DirSource(dir string, root *tree.Node) Source { return &dirSource{dir: dir, root: root} }
 
 type dirSource struct {
@@ -54,7 +58,7 @@ func (s *dirSource) Open(_ context.Context, d key.Digest, size int64) (io.ReadCl
 		unix.Close(fd)
 		return nil, &ChangedError{Name: joinRel(s.dir, rel)}
 	}
-	return os.NewFile(uintptr(fd), joinRel(s.dir, rel)), nil
+	return &StoredFile{os.NewFile(uintptr(fd), joinRel(s.dir, rel))}, nil
 }
 
 // Close gives up the directory before the collector of garbage would; nobody may open anything afterwards.

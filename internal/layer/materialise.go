@@ -14,7 +14,7 @@ import (
 )
 
 // Materialise writes a layer tree as an overlay lower directory into dir, which exists, is empty and is nobody else's. The
-// contents come from src and are verified (*ChangedError). Large files are cloned where src gives *os.File on the same
+// contents come from src and are verified (*ChangedError). Large files are cloned where src gives *os.File or *StoredFile on the same
 // file system and that can clone. Sockets are left out, as in tars. After an error dir holds a part.
 func Materialise(ctx context.Context, root *tree.Node, src Source, dir string) error {
 	rootDir, err := os.Open(dir)
@@ -107,6 +107,9 @@ func clone(fd int, r io.Reader) (bool, error) {
 		return false, nil
 	}
 	f, ok := c.r.(*os.File)
+	if stored, isStored := c.r.(*StoredFile); isStored {
+		f, ok = stored.File, true
+	}
 	if !ok || unix.IoctlFileClone(fd, int(f.Fd())) != nil {
 		return false, nil
 	}

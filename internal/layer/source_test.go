@@ -72,7 +72,7 @@ func TestDirSourceStaysInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := r.(*os.File); !ok {
+	if _, ok := r.(*StoredFile); !ok {
 		t.Errorf("reader is a %T", r)
 	}
 	r.Close()
