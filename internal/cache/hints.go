@@ -10,9 +10,6 @@ import (
 	"larder/internal/record"
 )
 
-// isHint tells a record that only says what nobody need believe.
-func isHint(r *record.Record) bool { return len(r.Hint) > 0 && len(r.Outputs) == 0 && len(r.Data) == 0 }
-
 // All lists every record of a key that may be believed, each once: the local root's first, then those of the catalogs in the order in which
 // they are asked. Unlike Get it remembers none of them here: lists that are united stay with those who wrote them.
 func (s *Session) All(ctx context.Context, k key.Digest) []*record.Record {
@@ -56,34 +53,49 @@ func (s *Session) All(ctx context.Context, k key.Digest) []*record.Record {
 // are there: of builds that do this at the same time none loses what another one adds, on this machine or in a catalog. r has what
 // this build adds, not what it has read. The caller does not hold the key's lock.
 //
-// What a machine's own steps looked at is for everybody on it, whatever catalogs the build rests on: nobody need believe it.
+// What a machine's own steps looked at is for everybody on it, whatever catalogs the build rests on: nobody need believe it. What was
+// found in a catalog (r.From) is not kept here: those have it who read that catalog.
 func (s *Session) PutHint(ctx context.Context, r *record.Record, unite bool) (*record.Record, error) {
-	if !isHint(r) {
-		return nil, fmt.Errorf("record %s is more than a hint", r.Key)
+	if !r.OnlyHint() {
+		return nil, fmt.Errorf("record %s is no hint", r.Key)
 	}
-	own := *r
-	own.From = ""
 	if unite {
-		unlock, err := s.cfg.Records.Lock(ctx, r.Key)
-		if err != nil {
-			return nil, err
-		}
-		defer unlock()
-	}
-	local, ok := s.cfg.Records.Get(r.Key)
-	mine := ok && local.From == ""
-	if !unite {
-		s.supersede(ctx, r.Key)
-	} else {
 		s.add(r)
-		if mine {
-			own.Hint = catalog.UniteHints(r.Hint, local.Hint)
-		}
 	}
-	if mine && bytes.Equal(local.Hint, own.Hint) {
-		return local, nil
+	if r.From != "" {
+		return r, nil
+	}
+	if !unite {
+		return s.replaceHint(ctx, r)
+	}
+	unlock, err := s.cfg.Records.Lock(ctx, r.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	own := *r
+	if local, ok := s.cfg.Records.Get(r.Key); ok && local.From == "" {
+		own.Hint = catalog.UniteHints(r.Hint, local.Hint)
+		if bytes.Equal(own.Hint, local.Hint) {
+			return local, nil
+		}
 	}
 	return s.cfg.Records.Replace(&own)
+}
+
+// replaceHint keeps a hint in place of what is there, unless that says the same.
+func (s *Session) replaceHint(ctx context.Context, r *record.Record) (*record.Record, error) {
+	for _, t := range s.cfg.Targets {
+		if reader := t.Own.get(ctx); reader != nil {
+			if e, ok := reader.Record(ctx, r.Key); ok && !bytes.Equal(e.Record.Hint, r.Hint) {
+				s.supersedeIn(t, e)
+			}
+		}
+	}
+	if local, ok := s.cfg.Records.Get(r.Key); ok && local.From == "" && bytes.Equal(local.Hint, r.Hint) {
+		return local, nil
+	}
+	return s.cfg.Records.Replace(r)
 }
 
 // add notes what this build adds to a list.
@@ -91,9 +103,28 @@ func (s *Session) add(r *record.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := *r
-	c.From = ""
 	if before := s.added[r.Key]; before != nil {
 		c.Hint = catalog.UniteHints(r.Hint, before.Hint)
 	}
+	c.From = ""
 	s.added[r.Key] = &c
+}
+
+// addition gives what this build adds to the list of a key; nil where there is no such list.
+func (s *Session) addition(k key.Digest) *record.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.added[k]
+}
+
+// listedElsewhere tells whether another scope of the same store, which everybody reads who reads the target, has all of a list.
+func (s *Session) listedElsewhere(ctx context.Context, t *Target, list *record.Record) bool {
+	for _, src := range s.everyones(t) {
+		if reader := src.get(ctx); reader != nil {
+			if e, ok := reader.Record(ctx, list.Key); ok && catalog.ListsAll(e.Record.Hint, list.Hint) {
+				return true
+			}
+		}
+	}
+	return false
 }

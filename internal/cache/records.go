@@ -69,11 +69,13 @@ func (s *Session) rely(rec *record.Record) {
 	}
 }
 
-// Put keeps a record unless there is one that is believed, and gives the one that counts.
+// Put keeps a record unless there is one that is believed, and gives the one that counts. A record that is a copy of one found under another
+// key has that one's From: only who reads its catalog may believe the copy. As the catalog does not have it under this key, Get does not find
+// it again until it is saved; whoever finds the other one then makes it anew.
 func (s *Session) Put(_ context.Context, r *record.Record) (*record.Record, error) {
 	r = s.stamped(r)
 	first, err := s.cfg.Records.Put(r)
-	if err == nil && first.From != "" && first.From != r.From {
+	if err == nil && first != r && first.From != "" && (first.From != r.From || first.From != s.mark) {
 		return s.cfg.Records.Replace(r) // Get did not believe it, or it was no use
 	}
 	return first, err
@@ -83,7 +85,7 @@ func (s *Session) Put(_ context.Context, r *record.Record) (*record.Record, erro
 func (s *Session) stamped(r *record.Record) *record.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.tainted || isHint(r) {
+	if !s.tainted || r.OnlyHint() {
 		return r
 	}
 	c := *r
@@ -114,11 +116,15 @@ func (s *Session) supersede(ctx context.Context, k key.Digest) {
 			continue
 		}
 		if e, ok := reader.Record(ctx, k); ok {
-			s.mu.Lock()
-			s.replaced[place{t.Own.ID, k}] = e.Record.Digest()
-			s.mu.Unlock()
+			s.supersedeIn(t, e)
 		}
 	}
+}
+
+func (s *Session) supersedeIn(t *Target, e catalog.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replaced[place{t.Own.ID, e.Record.Key}] = e.Record.Digest()
 }
 
 // Lock makes the caller the only one on this machine that works on a key.

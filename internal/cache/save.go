@@ -149,10 +149,15 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 	for _, u := range s.uses() {
 		rec := *u.rec
 		rec.From = ""
+		if list := s.addition(rec.Key); list != nil {
+			if !s.listedElsewhere(ctx, t, list) {
+				c.Put = append(c.Put, catalog.Put{Record: list, Unite: true})
+			}
+			continue
+		}
 		replaces := s.replaces(t, rec.Key)
 		if replaces == (key.Digest{}) && s.has(ctx, t.Own, &rec, c.Layers) {
 			c.Used = append(c.Used, rec.Key)
-			c.Used = append(c.Used, rec.With...)
 			for _, l := range u.layers {
 				c.Used = append(c.Used, treeKey(l.Identity))
 			}
@@ -220,8 +225,8 @@ func (s *Session) has(ctx context.Context, src *Source, rec *record.Record, copi
 	if reader == nil {
 		return false
 	}
-	if _, ok := reader.Record(ctx, rec.Key); !ok {
-		return false
+	if e, ok := reader.Record(ctx, rec.Key); !ok || rec.OnlyHint() && len(e.Record.Hint) == 0 {
+		return false // an older larder, which does not know hints, may have written it anew
 	}
 	for _, o := range rec.Outputs {
 		for _, ref := range o.Layers {
@@ -244,8 +249,8 @@ func (s *Session) elsewhere(ctx context.Context, t *Target, rec *record.Record, 
 	if forgotten {
 		return false
 	}
-	for _, src := range s.cfg.Sources {
-		if src == t.Own || !src.Everyone || src.Store.Name() != t.Own.Store.Name() || !s.has(ctx, src, rec, copies) {
+	for _, src := range s.everyones(t) {
+		if !s.has(ctx, src, rec, copies) {
 			continue
 		}
 		if e, ok := src.reader.Record(ctx, rec.Key); ok && e.Record.Digest() == rec.Digest() {
@@ -253,6 +258,13 @@ func (s *Session) elsewhere(ctx context.Context, t *Target, rec *record.Record, 
 		}
 	}
 	return false
+}
+
+// everyones lists the other scopes of a target's store that everybody reads who reads the target.
+func (s *Session) everyones(t *Target) []*Source {
+	return slices.DeleteFunc(slices.Clone(s.cfg.Sources), func(src *Source) bool {
+		return src == t.Own || !src.Everyone || src.Store.Name() != t.Own.Store.Name()
+	})
 }
 
 // complete tells whether a target's store has a copy of every layer that a RUN step's record names.

@@ -44,6 +44,9 @@ type Put struct {
 	// Replaces is the digest (record.Record.Digest) of a record that this one stands for: one whose blobs were gone, that was too
 	// old, or that knew less. Without it, or where the catalog holds another one meanwhile, the record that is there stays.
 	Replaces key.Digest
+	// Unite says that the record is a hint, and the hint a list of digests, the ones to try first in front: it is united with the list that is
+	// there, so that several builds can add to one. Lists are short: the digests that came first go.
+	Unite bool
 }
 
 // Change is what one build adds to a catalog. Every blob that it names is stored already (DESIGN invariant 1).
@@ -52,10 +55,12 @@ type Change struct {
 	Trees  map[key.Digest]ocispecs.Descriptor // tree's own digest (record.Layer.Tree) -> blob, zstd-compressed
 	Layers map[key.Digest][]Blob              // identity -> copies
 	Mounts []MountPut                         // merged in this order
-	// Used are keys whose records this build used.
+	// Used are keys whose records this build used, and with them those that they name (record.Record.With).
 	Used []key.Digest
 	// Gone are blobs of the catalog that turned out to be missing or damaged: what names them goes.
 	Gone []digest.Digest
+
+	writes int // how often Save has written this already, see united
 }
 
 // Reader looks things up in one scope's catalog. Load makes it. It is safe for concurrent use. Later pages are fetched when a

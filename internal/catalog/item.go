@@ -40,12 +40,14 @@ func byUse(a, b item) int {
 	return cmp.Or(b.used().Compare(a.used()), byKind(a, b), bytes.Compare(a.key[:], b.key[:]))
 }
 
-// byKind puts records before cache mounts.
-func byKind(a, b item) int {
+// byKind puts records before those that are only hints, and those before cache mounts.
+func byKind(a, b item) int { return cmp.Compare(a.rank(), b.rank()) }
+
+func (it item) rank() int {
 	switch {
-	case a.mount == nil && b.mount != nil:
-		return -1
-	case a.mount != nil && b.mount == nil:
+	case it.mount != nil:
+		return 2
+	case it.entry.Record.OnlyHint():
 		return 1
 	}
 	return 0
@@ -92,12 +94,15 @@ func (s state) drop(id itemID) {
 }
 
 // stands tells whether an item of a page counts as it stands there: not replaced, removed or used since. Records of truthful pages have
-// not been replaced.
-func (s state) stands(it item) bool {
+// not been replaced, but for hints. That a large hint was used is not worth writing it anew within a quarter of Limits.Age.
+func (s state) stands(it item, worth time.Duration) bool {
 	if it.mount != nil {
 		m, have := s.mounts[it.key]
 		return have && sameMount(m, *it.mount) && !m.Used.After(it.mount.Used)
 	}
 	e, have := s.records[it.key]
-	return have && !e.Used.After(it.entry.Used)
+	if !have || it.entry.Record.OnlyHint() && !sameRecord(e.Record, it.entry.Record) {
+		return false
+	}
+	return !e.Used.After(it.entry.Used) || it.far() && e.Used.Sub(it.entry.Used) < worth
 }

@@ -48,6 +48,7 @@ const (
 	pageBytes   = 256 << 10   // its compressed bytes, about
 	pageBlobs   = 500         // blobs that it names
 	firstJSON   = 8 << 20     // JSON of a first page that larder writes
+	hintFactor  = 3           // how much smaller than Limits say a first page is that has large hints
 	hardFactor  = 8           // how far a first page may outgrow Limits while many write
 	parallel    = 16          // requests at once
 	grace       = time.Hour   // how long a superseded page outlives the document that named it

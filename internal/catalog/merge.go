@@ -67,20 +67,33 @@ func merge(s state, c Change, missing map[digest.Digest]bool, now time.Time) sta
 		switch {
 		case unreachable(p.Record) && !have:
 			continue
-		case !have, !p.Replaces.IsZero() && e.Record.Digest() == p.Replaces && !unreachable(p.Record):
+		case have && p.Unite:
+			e.Record = c.united(p.Record, e.Record)
+		case !have, saysNothing(e.Record) && !saysNothing(p.Record), !p.Replaces.IsZero() && e.Record.Digest() == p.Replaces && !unreachable(p.Record):
 			e.Record = p.Record
 		}
-		e.Used = later(e.Used, now)
 		out.records[p.Record.Key] = e
+		out.use(p.Record.Key, now)
 	}
 	for _, k := range c.Used {
-		if e, have := out.records[k]; have {
-			e.Used = later(e.Used, now)
-			out.records[k] = e
-		}
+		out.use(k, now)
 	}
 	out.sweep()
 	return out
+}
+
+// use notes that a record was used, and those that it keeps.
+func (s state) use(k key.Digest, now time.Time) {
+	e, have := s.records[k]
+	if !have {
+		return
+	}
+	for _, k := range append([]key.Digest{k}, e.Record.With...) {
+		if e, have := s.records[k]; have {
+			e.Used = later(e.Used, now)
+			s.records[k] = e
+		}
+	}
 }
 
 // forget drops the blobs in gone and gives the layers that have no copy left.
@@ -129,7 +142,7 @@ func later(a, b time.Time) time.Time {
 }
 
 // admit gives the part of a change that a catalog can keep, its records without From, and how many records and cache mounts it cannot:
-// those out of bounds.
+// those out of bounds. Hints out of bounds are left out without a word: nothing is lost but time.
 func admit(c Change) (Change, int) {
 	refused := 0
 	put := make([]Put, 0, len(c.Put))
@@ -140,7 +153,16 @@ func admit(c Change) (Change, int) {
 		}
 		r := *p.Record
 		r.From = ""
-		put = append(put, Put{&r, p.Replaces})
+		if p.Unite {
+			r.Hint = UniteHints(r.Hint, nil)
+		}
+		if len(r.Hint) > maxHint {
+			r.Hint = nil
+		}
+		if p.Record.Hint != nil && saysNothing(&r) {
+			continue
+		}
+		put = append(put, Put{Record: &r, Replaces: p.Replaces, Unite: p.Unite})
 	}
 	c.Put = put
 	trees := make(map[key.Digest]ocispecs.Descriptor, len(c.Trees))

@@ -197,7 +197,7 @@ func TestMergeRules(t *testing.T) {
 		return "none"
 	}
 	replacing := func(c Change, r *record.Record) Change {
-		c.Put = []Put{{c.Put[0].Record, r.Digest()}}
+		c.Put = []Put{{Record: c.Put[0].Record, Replaces: r.Digest()}}
 		return c
 	}
 	one, two := "RUN s # one", "RUN s # two"

@@ -18,7 +18,7 @@ type oldPage struct {
 type layout struct {
 	first state
 	fresh []state   // further pages to write, the newest first
-	kept  []pageRef // further pages that stay as they are, after those
+	kept  []oldPage // further pages that stay as they are, after those
 }
 
 // lay divides what a catalog holds into pages. The first takes what was used last, as much as limits say (many times that while
@@ -28,7 +28,7 @@ type layout struct {
 func lay(all state, pages []oldPage, limits Limits, calm bool, now time.Time) layout {
 	var stay, small []oldPage
 	for _, p := range pages {
-		switch live := standing(all, p.state); {
+		switch live := standing(all, p.state, limits.worth()); {
 		case !truthful(all, p.state) || live*2 < len(p.state.records)+len(p.state.mounts) || live == 0:
 		case full(p.state):
 			stay = append(stay, p)
@@ -47,7 +47,7 @@ func lay(all state, pages []oldPage, limits Limits, calm bool, now time.Time) la
 
 // divide does lay's work for pages of which some stay.
 func divide(all state, stay, pages []oldPage, limits Limits, calm bool, now time.Time) layout {
-	settled := map[itemID]bool{}
+	settled := map[itemID]bool{} // false: another version stands in a page before
 	var out layout
 	for _, p := range pages {
 		if !slices.ContainsFunc(stay, func(s oldPage) bool { return s.ref.Tag == p.ref.Tag }) {
@@ -55,13 +55,16 @@ func divide(all state, stay, pages []oldPage, limits Limits, calm bool, now time
 		}
 		live := 0
 		for _, it := range p.state.items() {
-			if !settled[it.itemID] && all.stands(it) && now.Sub(it.used()) <= limits.Age {
-				settled[it.itemID] = true
+			if _, before := settled[it.itemID]; before {
+				continue
+			}
+			stands := all.stands(it, limits.worth()) && now.Sub(it.used()) <= limits.Age
+			if settled[it.itemID] = stands; stands {
 				live++
 			}
 		}
 		if live > 0 {
-			out.kept = append(out.kept, p.ref)
+			out.kept = append(out.kept, p)
 		}
 	}
 	var rest []item
@@ -82,17 +85,40 @@ func divide(all state, stay, pages []oldPage, limits Limits, calm bool, now time
 	return out
 }
 
-// bound drops the oldest pages where there are too many.
+// bound drops pages where there are too many: those of large hints first, and the oldest first.
 func (l *layout) bound(limits Limits) {
-	l.fresh = l.fresh[:min(len(l.fresh), limits.Pages)]
-	l.kept = l.kept[:min(len(l.kept), limits.Pages-len(l.fresh))]
+	for most := limits.Pages; len(l.fresh)+len(l.kept) > most; {
+		switch {
+		case dropLast(&l.kept, func(p oldPage) bool { return hinting(p.state) }), dropLast(&l.fresh, hinting):
+		case len(l.kept) > 0:
+			l.kept = l.kept[:len(l.kept)-1]
+		default:
+			l.fresh = l.fresh[:most]
+		}
+	}
+}
+
+// dropLast takes the last page out of a list for which ok holds.
+func dropLast[T any](list *[]T, ok func(T) bool) bool {
+	for i, p := range slices.Backward(*list) {
+		if ok(p) {
+			*list = slices.Delete(*list, i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
+// hinting tells pages of large hints.
+func hinting(page state) bool {
+	return !slices.ContainsFunc(page.items(), func(it item) bool { return !it.far() })
 }
 
 // standing counts the items of a page that count as they stand there.
-func standing(all, page state) int {
+func standing(all, page state, worth time.Duration) int {
 	n := 0
 	for _, it := range page.items() {
-		if all.stands(it) {
+		if all.stands(it, worth) {
 			n++
 		}
 	}
@@ -100,10 +126,10 @@ func standing(all, page state) int {
 }
 
 // truthful tells whether a page says nothing that is no longer so: no record that is gone or replaced, no cache mount that is gone, no blob
-// that is gone. What it says of a cache mount that has changed since may stay: pages before it say what counts.
+// that is gone. What it says of a cache mount or of a hint that has changed since may stay: pages before it say what counts.
 func truthful(all, page state) bool {
 	for k, e := range page.records {
-		if a, have := all.records[k]; !have || !sameRecord(a.Record, e.Record) {
+		if a, have := all.records[k]; !have || !e.Record.OnlyHint() && !sameRecord(a.Record, e.Record) {
 			return false
 		}
 	}
@@ -226,7 +252,7 @@ func missingFrom(names map[digest.Digest]bool, all state, it item) []digest.Dige
 
 // fillFirst takes into the first page what was used last. When not all fits it is filled by half only, so that the next
 // builds need not divide again, but for what the present build used. Cache mounts take what room the records leave: whoever asks for a mount has not
-// found a record, and has read the further pages for that.
+// found a record, and has read the further pages for that. So has who asks for a large hint: those are there only while the page is small.
 func fillFirst(all state, list []item, limits Limits, calm bool, now time.Time) (page state, rest []item) {
 	r := room{json: firstJSON, packed: limits.Page, blobs: limits.Blobs}
 	if !calm {
@@ -238,8 +264,17 @@ func fillFirst(all state, list []item, limits Limits, calm bool, now time.Time) 
 		whole.add(all, it)
 		n += weight(all, it)
 	}
-	if n <= r.json && len(whole.blobs()) <= r.blobs && len(whole.mounts) <= maxMounts && (n <= r.packed || packed(whole) <= r.packed) {
+	near, far := apart(list, item.far)
+	most := r.packed
+	if len(far) > 0 {
+		most /= hintFactor
+	}
+	if n <= r.json && len(whole.blobs()) <= r.blobs && len(whole.mounts) <= maxMounts && (n <= most || packed(whole) <= most) {
 		return whole, nil
+	}
+	if len(far) > 0 {
+		page, rest = fillFirst(all, near, limits, calm, now)
+		return page, append(rest, far...) // in pages of their own
 	}
 	recent := now.Truncate(time.Second)
 	share := func(it item) float64 {
@@ -256,6 +291,18 @@ func fillFirst(all state, list []item, limits Limits, calm bool, now time.Time) 
 			return page, rest
 		}
 	}
+}
+
+// apart divides a list into those for which ok does not hold, and those for which it does.
+func apart(list []item, ok func(item) bool) (no, yes []item) {
+	for _, it := range list {
+		if ok(it) {
+			yes = append(yes, it)
+		} else {
+			no = append(no, it)
+		}
+	}
+	return no, yes
 }
 
 // packed is the size of a page's blob, without what only the first page says.

@@ -215,10 +215,10 @@ func TestLayKeepsEverything(t *testing.T) {
 					t.Fatalf("a page names %d blobs", len(s.blobs()))
 				}
 			}
-			for _, ref := range l.kept {
-				at := slices.IndexFunc(pages, func(p oldPage) bool { return p.ref == ref })
+			for _, k := range l.kept {
+				at := slices.IndexFunc(pages, func(p oldPage) bool { return p.ref == k.ref })
 				if at < 0 {
-					t.Fatalf("kept a page that is not there: %s", ref.Tag)
+					t.Fatalf("kept a page that is not there: %s", k.ref.Tag)
 				}
 				next = append(next, pages[at])
 			}

@@ -174,7 +174,7 @@ func (p *page) check() error {
 		return fmt.Errorf("%d records, %d cache mounts, %d pages, sequence %d", len(p.Records), len(p.Mounts), len(p.Pages), p.Sequence)
 	}
 	for _, e := range p.Records {
-		if e.Record == nil || e.Record.Key.IsZero() || e.Record.From != "" || !fits(e.Record) {
+		if e.Record == nil || e.Record.Key.IsZero() || e.Record.From != "" || !fits(e.Record) || len(e.Record.Hint) > maxHint {
 			return fmt.Errorf("a record out of bounds")
 		}
 	}
@@ -235,13 +235,13 @@ func (b blobJSON) check() error {
 	return nil
 }
 
-// fits tells whether a record is within the bounds of what is kept.
+// fits tells whether a record is within the bounds of what is kept, but for its hint.
 func fits(r *record.Record) bool {
 	layers := 0
 	for range layersOf(r) {
 		layers++
 	}
-	return len(r.Data) <= maxData && len(r.Hint) <= maxHint && len(r.Name) <= maxName && len(r.Outputs) <= maxOutputs && layers <= maxOutputs && len(r.With) <= maxOutputs
+	return len(r.Data) <= maxData && len(r.Name) <= maxName && len(r.Outputs) <= maxOutputs && layers <= maxOutputs && len(r.With) <= maxOutputs
 }
 
 // state gives what the page holds. A key that stands twice counts once.

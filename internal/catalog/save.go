@@ -37,6 +37,7 @@ func Save(ctx context.Context, store remote.Store, name Name, change Change, opt
 	var before state // the newest that did not have the change
 	w.edit = func(s state) state {
 		c := change
+		c.writes = w.writes
 		if w.writes >= maxGone {
 			c.Gone = nil
 		}

@@ -26,7 +26,10 @@ func (w *writer) write(ctx context.Context, cur current, next state, calm bool) 
 	now := w.opt.Now().UTC()
 	p := newPage(scopeName(w.name), now, l.first)
 	p.Repository, p.Sequence = repository(w.store), w.nextSequence(cur)
-	p.Pages = append(fresh, l.kept...)
+	p.Pages = fresh
+	for _, k := range l.kept {
+		p.Pages = append(p.Pages, k.ref)
+	}
 	p.Retired = w.retire(cur, p.Pages, now)
 	blob, err := p.encode()
 	if err != nil {

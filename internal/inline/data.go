@@ -3,6 +3,7 @@ package inline
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -28,11 +29,26 @@ type Data struct {
 }
 
 // Marshal gives the value of Field, a JSON string. The same data give the same bytes, in whatever order the records are. Of two
-// records of a key the first counts.
+// records of a key the first counts. Where there is not room for all, hints are left out.
 //
 // A record keeps its name only where a layer that it made is in the image: that one's history has it too. What the commands of
 // other stages were is not told to those who get the image.
 func (d *Data) Marshal() ([]byte, error) {
+	b, err := d.marshal()
+	if full := new(fullError); errors.As(err, &full) {
+		b, err = d.withoutHints().marshal()
+	}
+	return b, err
+}
+
+// fullError says that records do not go into a config.
+type fullError struct{ bytes, records int }
+
+func (e *fullError) Error() string {
+	return fmt.Sprintf("inline cache: %d bytes of records for %d steps do not go into an image's config; use --cache REF", e.bytes, e.records)
+}
+
+func (d *Data) marshal() ([]byte, error) {
 	doc := document{Version: version, Layers: map[key.Digest][]blob{}}
 	seen := map[key.Digest]bool{}
 	for _, r := range d.Records {
@@ -67,7 +83,7 @@ func (d *Data) Marshal() ([]byte, error) {
 	defer enc.Close()
 	packed := enc.EncodeAll(b, nil)
 	if len(b) > maxDecoded || len(packed) > maxPacked {
-		return nil, fmt.Errorf("inline cache: %d bytes of records for %d steps do not go into an image's config; use --cache REF", len(packed), len(doc.Records))
+		return nil, &fullError{len(packed), len(doc.Records)}
 	}
 	return json.Marshal(packed) // base64
 }
@@ -85,16 +101,35 @@ func (d *Data) holds(r *record.Record) bool {
 }
 
 // Clamped gives the data for an image whose times must not depend on when it was built (SOURCE_DATE_EPOCH): no record is younger
-// than the epoch or says how long its step ran.
+// than the epoch or says how long its step ran, and there are no hints: which lists and path sets there are depends on earlier builds.
 func (d *Data) Clamped(epoch time.Time) *Data {
 	epoch = epoch.UTC().Truncate(time.Second)
 	out := &Data{Layers: d.Layers}
-	for _, r := range d.Records {
+	for _, r := range d.withoutHints().Records {
 		c := *r
 		if c.Created.After(epoch) {
 			c.Created = epoch
 		}
 		c.Duration = 0
+		out.Records = append(out.Records, &c)
+	}
+	return out
+}
+
+// withoutHints gives the data without records that are only hints; nor do others name them, or what else is not here.
+func (d *Data) withoutHints() *Data {
+	here := map[key.Digest]bool{}
+	for _, r := range d.Records {
+		here[r.Key] = !r.OnlyHint()
+	}
+	out := &Data{Layers: d.Layers}
+	for _, r := range d.Records {
+		if !here[r.Key] {
+			continue
+		}
+		c := *r
+		c.Hint = nil
+		c.With = slices.DeleteFunc(slices.Clone(r.With), func(k key.Digest) bool { return !here[k] })
 		out.Records = append(out.Records, &c)
 	}
 	return out

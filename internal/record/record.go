@@ -47,6 +47,9 @@ type Output struct {
 // OnlyLayer is what a record of one layer, on nothing, says that a step made.
 func OnlyLayer(l Layer) []Output { return []Output{{Base: -1, Layers: []Layer{l}}} }
 
+// OnlyHint tells a record that says nothing which anybody need believe.
+func (r *Record) OnlyHint() bool { return len(r.Hint) > 0 && len(r.Outputs) == 0 && len(r.Data) == 0 }
+
 // OnlyLayer gives the layer of a record that names one; false for any other record.
 func (r *Record) OnlyLayer() (Layer, bool) {
 	if len(r.Outputs) != 1 || len(r.Outputs[0].Layers) != 1 {

@@ -60,19 +60,11 @@ func (s *Store) Get(k key.Digest) (*Record, bool) {
 
 // Put stores r under its key unless a record is there already, and gives the one that is stored then.
 func (s *Store) Put(r *Record) (*Record, error) {
-	b, err := json.Marshal(r)
+	tmp, path, err := s.stage(r)
 	if err != nil {
 		return nil, err
 	}
-	path := s.path(s.records, r.Key)
-	tmp, err := s.writeTemp(seal(b))
-	if err != nil {
-		return nil, fmt.Errorf("store record: %w", err)
-	}
 	defer os.Remove(tmp)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("store record: %w", err)
-	}
 	err = os.Link(tmp, path)
 	if errors.Is(err, fs.ErrExist) {
 		if first, ok := s.Get(r.Key); ok {
@@ -86,12 +78,34 @@ func (s *Store) Put(r *Record) (*Record, error) {
 	return r, nil
 }
 
-// Replace stores r under its key whatever is there, for a build that was told not to use the cache.
+// Replace stores r under its key whatever is there. At no time is there nothing.
 func (s *Store) Replace(r *Record) (*Record, error) {
-	if err := s.Delete(r.Key); err != nil {
+	tmp, path, err := s.stage(r)
+	if err != nil {
 		return nil, err
 	}
-	return s.Put(r)
+	if err := os.Rename(tmp, path); err != nil {
+		os.Remove(tmp)
+		return nil, fmt.Errorf("store record: %w", err)
+	}
+	return r, nil
+}
+
+// stage writes a record to a file that the caller moves to path, or removes.
+func (s *Store) stage(r *Record) (tmp, path string, err error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return "", "", err
+	}
+	path = s.path(s.records, r.Key)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", "", fmt.Errorf("store record: %w", err)
+	}
+	tmp, err = s.writeTemp(seal(b))
+	if err != nil {
+		return "", "", fmt.Errorf("store record: %w", err)
+	}
+	return tmp, path, nil
 }
 
 // Delete forgets a key, if it is known.
