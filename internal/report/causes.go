@@ -1,0 +1,127 @@
+package report
+
+import (
+	"slices"
+	"strings"
+
+	"larder/internal/key"
+	"larder/internal/tree"
+)
+
+// ToldBy is the cause of a step that ran because the user wants it to, whatever is known of it: flag is "--no-cache" or the like.
+// It stands alone, instead of Causes.
+func ToldBy(flag string) []Cause { return []Cause{{Kind: Told, Text: "because of " + flag}} }
+
+// Causes says why a step runs though it was looked for, by comparing it with the same step of an earlier build. The true cause
+// comes first; there is always one. last may be nil. plan has the names of all steps of today's build, so that a step that was
+// inserted is told from one that was changed; it may be nil. now has what is known of the step today, but for its looks: groups
+// and layers with Root where that is at hand, and of a file operation or a context that was done its Result and Root. files opens
+// a tree that an earlier build stored, to name files, and gives nil where it is not to be had; it may be nil.
+func Causes(last *Build, plan []string, now *Step, files func(key.Digest) *tree.Node) []Cause {
+	then := last.match(plan, now)
+	switch {
+	case last == nil:
+		return []Cause{{Kind: New, Text: "never seen before: no earlier build is known here"}}
+	case then == nil:
+		return []Cause{{Kind: New, Text: "never seen before: the build before had no such step"}}
+	}
+	c := &comparison{last: then, now: now, files: once(files)}
+	if then.How == Failed {
+		c.add(Cause{Kind: Again, Text: "it failed the last time"})
+	}
+	switch now.Type {
+	case Image:
+		c.image()
+	case File, Context:
+		c.result()
+		fallthrough
+	default:
+		c.recipe = recipe(then, now)
+		c.out = append(c.out, c.recipe...)
+	}
+	for i, in := range now.Inputs {
+		if i >= len(then.Inputs) || then.Inputs[i].Place != in.Place { // mounts were added or removed
+			i = slices.IndexFunc(then.Inputs, func(o Input) bool { return o.Place == in.Place })
+		}
+		if i >= 0 {
+			c.input(then.Inputs[i], in)
+		}
+	}
+	if len(c.out) == 0 {
+		c.add(c.nothing())
+	}
+	slices.SortStableFunc(c.out, func(a, b Cause) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) })
+	return distinct(c.out)
+}
+
+// order has the causes that explain others before those.
+var order = []CauseKind{Told, Again, New, Base, Command, Variable, Shape, Files, Before, Lost, Unknown}
+
+// comparison is of a step with what it was in an earlier build.
+type comparison struct {
+	last, now *Step
+	files     opener
+	recipe    []Cause
+	out       []Cause
+}
+
+func (c *comparison) add(cause Cause) { c.out = append(c.out, cause) }
+
+// image compares the base images that two steps load.
+func (c *comparison) image() {
+	name := func(s *Step) string {
+		return strings.TrimPrefix(withoutDigest(parseName(s.Name).command), "FROM ")
+	}
+	was, is := name(c.last), name(c.now)
+	if was != is || c.last.Result != c.now.Result {
+		c.add(Cause{Kind: Base, Text: baseChange("/", was+"@"+c.last.Result, is+"@"+c.now.Result)})
+	}
+}
+
+// result compares what two file operations made, or what two contexts hold.
+func (c *comparison) result() {
+	if c.last.Result == c.now.Result {
+		return
+	}
+	layer := func(s *Step) Layer { return Layer{Tree: s.Tree, Root: s.Root} }
+	changes := compare("", "/", c.files.tree(layer(c.last)), c.files.tree(layer(c.now)))
+	if len(changes) > 0 {
+		c.add(cause(Files, "", changes, ""))
+	} else if c.now.Type == Context {
+		c.add(Cause{Kind: Files, Text: "it has other files than before"})
+	} else if c.last.Result != "" && c.now.Result != "" {
+		c.add(Cause{Kind: Files, Text: "it makes other files than before"})
+	}
+}
+
+// nothing is the cause where nothing is found to differ.
+func (c *comparison) nothing() Cause {
+	alike := func(a, b Layer) bool { return a.Identity == b.Identity }
+	flat := func(in Input) (out []Layer) {
+		for _, g := range in.Groups {
+			out = append(out, g.Layers...)
+		}
+		return out
+	}
+	same := slices.EqualFunc(c.last.Inputs, c.now.Inputs, func(a, b Input) bool {
+		return a.Place == b.Place && slices.EqualFunc(flat(a), flat(b), alike)
+	})
+	switch {
+	case c.now.Type == Context:
+		return Cause{Kind: Unknown, Text: "a context is always read"}
+	case same:
+		return Cause{Kind: Lost, Text: "its result was pruned or could not be fetched"}
+	}
+	return Cause{Kind: Unknown, Text: "nothing is known of what changed"}
+}
+
+// distinct leaves out what was said before.
+func distinct(causes []Cause) []Cause {
+	var out []Cause
+	for _, c := range causes {
+		if !slices.ContainsFunc(out, func(o Cause) bool { return o.Text == c.Text }) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
