@@ -15,6 +15,8 @@ type Builder interface {
 	// CacheRepository names where the remote cache of images in a repository is kept: the same repository where the
 	// builder can, else one beside it.
 	CacheRepository(repository string) string
+	// Ran tells which RUN steps the last build ran.
+	Ran() []ranStep
 	// PeakRSS is the highest resident memory, in bytes, of the process that builds, since the last ResetPeak.
 	PeakRSS() int64
 	// ResetPeak starts a new measurement of PeakRSS. A process that Start makes later starts its own.

@@ -22,6 +22,7 @@ type buildKit struct {
 	registry       string
 	cmd            *exec.Cmd
 	log            *os.File
+	said           events // by the last build
 }
 
 func newBuildKit(e env) (*buildKit, error) {
@@ -95,7 +96,7 @@ func (b *buildKit) await(ctx context.Context) error {
 }
 
 func (b *buildKit) Build(ctx context.Context, j job) error {
-	args := []string{"--addr", b.address(), "build", "--progress", "plain",
+	args := []string{"--addr", b.address(), "build", "--progress", "rawjson",
 		"--frontend", "dockerfile.v0", "--local", "context=" + j.dir, "--local", "dockerfile=" + j.dir,
 		"--opt", "build-arg:REGISTRY=" + b.registry}
 	for _, arg := range j.proxyArgs() {
@@ -110,14 +111,16 @@ func (b *buildKit) Build(ctx context.Context, j job) error {
 	}
 	var peak int64 // the client's: the daemon's memory is what is compared
 	out, err := runWatched(exec.CommandContext(ctx, b.client, args...), &peak)
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, lastBytes(out, 6000))
+	if b.said = readEvents(out); err != nil {
+		return fmt.Errorf("%w\n%s", err, lastBytes(b.said.text, 6000))
 	}
 	return nil
 }
 
 // CacheRepository is one beside the image's: BuildKit's cache is an image of its own, under a tag of its own.
 func (b *buildKit) CacheRepository(repository string) string { return repository + "-cache" }
+
+func (b *buildKit) Ran() []ranStep { return b.said.ran }
 
 func (b *buildKit) PeakRSS() int64 { return peakOf(b.cmd.Process.Pid) }
 

@@ -47,13 +47,28 @@ var (
 	dayjsLocked  = regexp.MustCompile(`("node_modules/dayjs": \{\s+"version": ")[^"]+(",\s+"integrity": ")[^"]+"`)
 )
 
-func nodeDependency(dir string, n int) error {
-	v := dayjsVersions[n-1]
+// loosenDayjs lets package.json take any of dayjsVersions, so that only the lock file says which.
+func loosenDayjs(dir string) error {
 	for _, name := range []string{"package.json", "package-lock.json"} {
-		if err := substitute(filepath.Join(dir, name), dayjsPackage, fmt.Sprintf(`"dayjs": "%s"`, v.version)); err != nil {
+		if err := substitute(filepath.Join(dir, name), dayjsPackage, `"dayjs": "^`+dayjsVersions[0].version+`"`); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func nodeDependency(dir string, n int) error {
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		if err := substitute(filepath.Join(dir, name), dayjsPackage, fmt.Sprintf(`"dayjs": "%s"`, dayjsVersions[n-1].version)); err != nil {
+			return err
+		}
+	}
+	return lockDependency(dir, n)
+}
+
+// lockDependency changes the lock file alone.
+func lockDependency(dir string, n int) error {
+	v := dayjsVersions[n-1]
 	return substitute(filepath.Join(dir, "package-lock.json"), dayjsLocked, "${1}"+v.version+"${2}"+v.integrity+`"`)
 }
 

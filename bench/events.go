@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,33 +11,54 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
+// events are what a build said of itself.
+type events struct {
+	mounts mountTimes
+	ran    []ranStep // in the order in which they began
+	text   []byte    // for people: what steps wrote, and what is no event
+}
+
+// ranStep is a RUN step that was not spared.
+type ranStep struct {
+	name    string // its line of the Dockerfile, without the stage before it
+	seconds float64
+}
+
 // mountTimes are the seconds in which a build restored cache mounts, and saved some.
 type mountTimes struct{ restore, save float64 }
 
-// What the names of larder's lines begin with that say what it does with cache mounts.
+// What the names of larder's lines begin with that say what it does with cache mounts, and what stands in those of RUN steps, larder's
+// and BuildKit's.
 const (
+	runLine     = "] RUN "
 	restoreLine = "restore cache mount"
 	saveLine    = "save cache mount"
 )
 
-// readEvents reads the output of larder --progress rawjson: events, and between them lines of its own and of what it runs. text is for
-// people: what steps wrote, and what is no event.
-func readEvents(out []byte) (times mountTimes, text []byte) {
-	restores, saves := spans{}, spans{}
+// readEvents reads the output of a builder with --progress rawjson: events, and between them lines of its own and of what it runs.
+func readEvents(out []byte) (e events) {
+	restores, saves, steps := spans{}, spans{}, spans{}
+	names := map[string]string{}
 	for line := range bytes.Lines(out) {
 		var st client.SolveStatus
 		if !bytes.HasPrefix(line, []byte("{")) || json.Unmarshal(line, &st) != nil {
-			text = append(text, line...)
+			e.text = append(e.text, line...)
 			continue
 		}
 		for _, v := range st.Vertexes {
 			if v.Error != "" {
-				text = append(text, v.Name+": "+v.Error+"\n"...)
+				e.text = append(e.text, v.Name+": "+v.Error+"\n"...)
 			}
 			if v.Started == nil || v.Completed == nil {
 				continue
 			}
+			_, command, isRun := strings.Cut(v.Name, runLine)
 			switch {
+			case isRun && !v.Cached:
+				names[v.Digest.String()] = command
+				steps[v.Digest.String()] = span{*v.Started, *v.Completed}
+			case isRun:
+				delete(steps, v.Digest.String())
 			case strings.HasPrefix(v.Name, restoreLine):
 				restores[v.Digest.String()] = span{*v.Started, *v.Completed}
 			case strings.HasPrefix(v.Name, saveLine):
@@ -44,10 +66,15 @@ func readEvents(out []byte) (times mountTimes, text []byte) {
 			}
 		}
 		for _, l := range st.Logs {
-			text = append(text, l.Data...)
+			e.text = append(e.text, l.Data...)
 		}
 	}
-	return mountTimes{restores.seconds(), saves.seconds()}, text
+	e.mounts = mountTimes{restores.seconds(), saves.seconds()}
+	digests := slices.SortedFunc(maps.Keys(steps), func(a, b string) int { return steps[a].from.Compare(steps[b].from) })
+	for _, d := range digests {
+		e.ran = append(e.ran, ranStep{names[d], steps[d].to.Sub(steps[d].from).Seconds()})
+	}
+	return e
 }
 
 // span is from when to when a line was busy.

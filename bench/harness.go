@@ -29,7 +29,7 @@ type contestant struct {
 	b      Builder
 	dir    string
 	repo   string          // what the names of its repositories begin with
-	lines  int             // so many oneLine edits were made
+	lines  int             // so many oneLine and readmeLine edits were made
 	deps   int             // the number of the last oneDependency edit
 	primed map[series]bool // the local state has built the working copy as it is
 	filled map[series]bool // the stock has what a first build of the working copy leaves in the registry
@@ -219,6 +219,9 @@ func (h *harness) measure(ctx context.Context, w workload, s scenario, delay tim
 		up:      counts.Up,
 		count:   int64(counts.Requests),
 	}
+	for _, step := range c.b.Ran() {
+		m.ran = append(m.ran, step.name)
+	}
 	if s.packages {
 		m.packages = new(h.packages.received() - before)
 	}
@@ -245,9 +248,13 @@ func (h *harness) edit(w workload, s scenario, c *contestant) (undo func() error
 	} else if undo, err = h.setAside(c.dir); err != nil {
 		return nil, err
 	}
-	if s.change == oneLine {
+	switch s.change {
+	case oneLine:
 		c.lines++
 		return undo, w.oneLine(filepath.Join(c.dir, w.lineFile(c.lines)), c.lines)
+	case readmeLine:
+		c.lines++
+		return undo, setRevision(filepath.Join(c.dir, w.readme), c.lines)
 	}
 	c.deps = c.deps%w.maxDeps + 1 // never the one that is there
 	return undo, w.oneDep(c.dir, c.deps)

@@ -140,6 +140,15 @@ func (f *fakeBuilder) CacheRepository(r string) string {
 	}
 	return r
 }
+
+// Ran is the one step of a source that was not built here before.
+func (f *fakeBuilder) Ran() []ranStep {
+	if last := f.seen[len(f.seen)-1]; !slices.Contains(last.local, last.source) {
+		return []ranStep{{name: "make " + last.source}}
+	}
+	return nil
+}
+
 func (f *fakeBuilder) PeakRSS() int64   { return 1 << 20 }
 func (f *fakeBuilder) ResetPeak() error { return nil }
 

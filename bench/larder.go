@@ -16,7 +16,7 @@ type larder struct {
 	root    string
 	arg     string
 	peak    int64
-	mounts  mountTimes
+	said    events // by the last build
 }
 
 func newLarder(e env) (*larder, error) {
@@ -60,14 +60,15 @@ func (l *larder) flags(j job) []string {
 
 func (l *larder) do(ctx context.Context, args []string) error {
 	out, err := runWatched(exec.CommandContext(ctx, l.program, args...), &l.peak)
-	var text []byte
-	if l.mounts, text = readEvents(out); err != nil {
-		return fmt.Errorf("%w\n%s", err, lastBytes(text, 6000))
+	if l.said = readEvents(out); err != nil {
+		return fmt.Errorf("%w\n%s", err, lastBytes(l.said.text, 6000))
 	}
 	return nil
 }
 
-func (l *larder) MountTimes() mountTimes { return l.mounts }
+func (l *larder) MountTimes() mountTimes { return l.said.mounts }
+
+func (l *larder) Ran() []ranStep { return l.said.ran }
 
 // CacheRepository is the image's own.
 func (l *larder) CacheRepository(repository string) string { return repository }

@@ -25,6 +25,9 @@ type settings struct {
 	sources, out, binDir, peerDir  string
 	scratch                        string
 	latency                        time.Duration
+	cost                           bool // what observation costs, instead of builders side by side
+	steps                          []string
+	costOut                        string
 }
 
 func main() {
@@ -45,7 +48,11 @@ func main() {
 	flag.StringVar(&s.binDir, "bin", "bin", "where larder is")
 	flag.StringVar(&s.peerDir, "peers", filepath.Join(testregistry.CacheDir(), "peers"), "where the other builders are")
 	flag.StringVar(&s.scratch, "scratch", testregistry.CacheDir(), "where working copies and local states are made")
+	flag.BoolVar(&s.cost, "cost", false, "measure what it costs RUN steps to be observed, instead of builders side by side")
+	steps := list("steps", strings.Join(costStepNames(), ","), "with -cost: the RUN steps")
+	flag.StringVar(&s.costOut, "cost-out", "bench/results/cost.json", "results of -cost; rows measured earlier stay unless measured again")
 	flag.Parse()
+	s.steps = strings.Split(*steps, ",")
 	s.workloads, s.scenarios, s.builders = strings.Split(*ws, ","), strings.Split(*ss, ","), strings.Split(*bs, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -79,6 +86,11 @@ func bench(ctx context.Context, s settings) (err error) {
 			return fmt.Errorf("base images (make bases): %w", err)
 		}
 	}
+	settle := unix.Sync // one build's dirty pages are not written back during the next
+	if s.cost {
+		h := &costHarness{settings: s, scratch: scratch, registry: reg.Addr, settle: settle}
+		return h.measureAll(ctx, plan.steps)
+	}
 	k, err := newLink(reg.Addr)
 	if err != nil {
 		return err
@@ -90,7 +102,7 @@ func bench(ctx context.Context, s settings) (err error) {
 		registry: reg,
 		stock:    newStock(reg, registryDir, filepath.Join(scratch, "stock")),
 		link:     k,
-		settle:   unix.Sync, // one build's dirty pages are not written back during the next
+		settle:   settle,
 	}
 	if s.latency > 0 {
 		if h.far, err = testregistry.NewProxy(reg.Addr, testregistry.ProxyOptions{RoundTrip: s.latency}); err != nil {
@@ -125,6 +137,7 @@ func bench(ctx context.Context, s settings) (err error) {
 type plan struct {
 	workloads []workload
 	scenarios []scenario
+	steps     []costStep
 }
 
 func newPlan(s settings) (plan, error) {
@@ -147,6 +160,13 @@ func newPlan(s settings) (plan, error) {
 			}
 		}
 		p.workloads = append(p.workloads, w)
+	}
+	for _, name := range s.steps {
+		step, err := costStepByName(name)
+		if err != nil {
+			return p, err
+		}
+		p.steps = append(p.steps, step)
 	}
 	if s.runs < 1 || s.coldRuns < 1 {
 		return p, errors.New("-runs and -cold-runs must be at least 1")

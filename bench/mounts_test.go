@@ -150,12 +150,13 @@ func TestPackagesAreCounted(t *testing.T) {
 	}
 }
 
-// TestWhoTakesPart: scenarios of cache mounts are nothing for workloads without.
+// TestWhoTakesPart: scenarios of cache mounts are nothing for workloads without, nor those of a README for others.
 func TestWhoTakesPart(t *testing.T) {
 	for _, c := range []struct{ workload, takes, not string }{
 		{"go", "fresh base-oneline fresh-onedep run base-run", ""},
 		{"node-mounts", "oneline base-oneline fresh-onedep", "run fresh-run base-run"},
-		{"apt", "onedep fresh-oneline", "base-oneline fresh-onedep run"},
+		{"apt", "onedep fresh-oneline", "base-oneline fresh-onedep run readme"},
+		{"order", "readme fresh-readme fresh-onedep oneline", "base-oneline run"},
 	} {
 		w, err := workloadByName(c.workload)
 		if err != nil {

@@ -36,6 +36,7 @@ type row struct {
 	Requests     int64     `json:"requests"`
 	PackagesDown *int64    `json:"packages_down_bytes"` // from package registries; null where nobody counted
 	Mounts       *mountRow `json:"cache_mounts"`        // null for a builder that restores none
+	Ran          []string  `json:"ran"`                 // the RUN steps that the last run was not spared; null where nobody looked
 	Measured     time.Time `json:"measured"`
 }
 
@@ -53,6 +54,7 @@ type run struct {
 	peak, down, up, count int64
 	packages              *int64
 	mounts                *mountTraffic
+	ran                   []string
 }
 
 func newRow(workload, scenario string, delay time.Duration, builder string, runs []run) row {
@@ -60,6 +62,7 @@ func newRow(workload, scenario string, delay time.Duration, builder string, runs
 		Workload: workload, Scenario: scenario, LatencyMS: delay.Milliseconds(), Builder: builder,
 		Measured: time.Now().UTC().Truncate(time.Second),
 	}
+	r.Ran = append([]string{}, runs[len(runs)-1].ran...)
 	var down, up, count, packages []int64
 	var mounts []mountTraffic
 	for _, m := range runs {
@@ -186,10 +189,14 @@ func merge(old, fresh []row) []row {
 
 func printTable(w io.Writer, rows []row) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "workload\tscenario\tbuilder\tmedian s\tratio\tpeak MB\tdown kB\tup kB\trequests\truns\t")
+	fmt.Fprintln(tw, "workload\tscenario\tbuilder\tmedian s\tratio\tpeak MB\tdown kB\tup kB\trequests\tsteps run\truns\t")
 	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%s\t%.0f\t%.0f\t%.0f\t%d\t%d\t\n", r.Workload, r.label(), r.Builder, r.MedianS, orDash(r.Ratio),
-			float64(r.PeakRSS)/1e6, float64(r.RegistryDown)/1e3, float64(r.RegistryUp)/1e3, r.Requests, len(r.Seconds))
+		steps := "-"
+		if r.Ran != nil {
+			steps = strconv.Itoa(len(r.Ran))
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%s\t%.0f\t%.0f\t%.0f\t%d\t%s\t%d\t\n", r.Workload, r.label(), r.Builder, r.MedianS, orDash(r.Ratio),
+			float64(r.PeakRSS)/1e6, float64(r.RegistryDown)/1e3, float64(r.RegistryUp)/1e3, r.Requests, steps, len(r.Seconds))
 	}
 	if err := tw.Flush(); err != nil {
 		return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +31,14 @@ func TestSaveKeepsWhatWasNotMeasuredAgain(t *testing.T) {
 	if _, err := save(path, first, m); err != nil {
 		t.Fatal(err)
 	}
+	// What was saved before rows said which steps ran does not say that none did.
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(old, []byte(`"ran": []`), []byte(`"ran": null`)), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	all, err := save(path, []row{newRow("go", "cold", 0, "larder", []run{{seconds: 12}})}, m)
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +52,9 @@ func TestSaveKeepsWhatWasNotMeasuredAgain(t *testing.T) {
 	}
 	if all[0].Ratio == nil || *all[0].Ratio != 0.8 {
 		t.Errorf("ratio %v, want 0.8", all[0].Ratio)
+	}
+	if all[0].Ran == nil || all[1].Ran != nil {
+		t.Errorf("steps run: %q and %q", all[0].Ran, all[1].Ran)
 	}
 	if all[1].MedianS != 15 || all[1].PeakRSS != 7 {
 		t.Errorf("row %+v", all[1])
@@ -59,7 +72,7 @@ func TestLatencyIsAPlaceOfItsOwn(t *testing.T) {
 		newRow("go", "fresh", 0, "buildkit", []run{{seconds: 4}}),
 		newRow("go", "fresh", 0, "larder", []run{{seconds: 1}}),
 		newRow("go", "fresh", 25*time.Millisecond, "buildkit", []run{{seconds: 6}}),
-		newRow("go", "fresh", 25*time.Millisecond, "larder", []run{{seconds: 2, count: 8, down: 60_000, up: 1_600}}),
+		newRow("go", "fresh", 25*time.Millisecond, "larder", []run{{seconds: 2, count: 8, down: 60_000, up: 1_600, ran: []string{"go vet", "go build"}}}),
 	} {
 		var err error
 		if all, err = save(path, []row{r}, m); err != nil {
@@ -75,12 +88,12 @@ func TestLatencyIsAPlaceOfItsOwn(t *testing.T) {
 		got = append(got, strings.Join(strings.Fields(line), " "))
 	}
 	want := []string{
-		"workload scenario builder median s ratio peak MB down kB up kB requests runs",
-		"go fresh larder 1.00 0.25 0 0 0 0 1",
-		"go fresh buildkit 4.00 1.00 0 0 0 0 1",
-		"go fresh (25 ms) larder 2.00 0.33 0 60 2 8 1",
-		"go fresh (25 ms) buildkit 6.00 1.00 0 0 0 0 1",
-		"go fresh-oneline larder 30.00 - 0 0 0 0 1",
+		"workload scenario builder median s ratio peak MB down kB up kB requests steps run runs",
+		"go fresh larder 1.00 0.25 0 0 0 0 0 1",
+		"go fresh buildkit 4.00 1.00 0 0 0 0 0 1",
+		"go fresh (25 ms) larder 2.00 0.33 0 60 2 8 2 1",
+		"go fresh (25 ms) buildkit 6.00 1.00 0 0 0 0 0 1",
+		"go fresh-oneline larder 30.00 - 0 0 0 0 0 1",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("table:\n%s", table.String())
@@ -137,6 +150,7 @@ func TestPlanRefusesWhatCannotBeMeasured(t *testing.T) {
 		"fewer than 6 runs":  func(s *settings) { s.runs = 6 },
 		"fewer than 7 runs":  func(s *settings) { s.coldRuns = 7 },
 		"at least 1":         func(s *settings) { s.coldRuns = 0 },
+		"no step":            func(s *settings) { s.steps = []string{"bundle", "make"} },
 		"whole milliseconds": func(s *settings) { s.latency = time.Microsecond },
 	} {
 		s := good

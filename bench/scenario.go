@@ -12,6 +12,7 @@ const (
 	nothing change = iota
 	oneLine
 	oneDependency
+	readmeLine
 )
 
 // series are builds that find each other, in the local state and in repositories of their own.
@@ -41,8 +42,8 @@ type scenario struct {
 	state  state
 	change change
 	few    bool // it takes long: -cold-runs applies
-	// mounts says that it is about cache mounts: other workloads have no part in it.
-	mounts bool
+	// only tells which workloads take part; nil for all.
+	only func(workload) bool
 	// packages says that what comes from package registries is counted.
 	packages bool
 	// warm is the scenario of a machine that kept everything, with which this one is compared; "" for none.
@@ -55,24 +56,30 @@ var scenarios = []scenario{
 	{name: "nochange", title: "nothing changed"},
 	{name: "oneline", title: "one source line changed", change: oneLine},
 	{name: "onedep", title: "one dependency changed", change: oneDependency},
+	{name: "readme", title: "what no step reads changed", change: readmeLine, only: hasReadme},
 	{name: "cold-cache", title: "no local state, and a remote cache to fill", state: cold, series: cached, few: true},
 	{name: "fresh", title: "a new machine, nothing changed", state: fresh, series: cached},
 	{name: "fresh-oneline", title: "a new machine, one source line changed", state: fresh, series: cached, few: true, change: oneLine, warm: "oneline"},
+	{name: "fresh-readme", title: "a new machine, what no step reads changed", state: fresh, series: cached, change: readmeLine, only: hasReadme, warm: "readme"},
 	{
 		name: "base-oneline", title: "a new machine that has the base images, one source line changed",
-		state: based, series: cached, few: true, change: oneLine, mounts: true, warm: "oneline",
+		state: based, series: cached, few: true, change: oneLine, only: hasMounts, warm: "oneline",
 	},
 	{
 		name: "fresh-onedep", title: "a new machine, one dependency changed",
-		state: fresh, series: cached, few: true, change: oneDependency, mounts: true, packages: true, warm: "onedep",
+		state: fresh, series: cached, few: true, change: oneDependency, packages: true, warm: "onedep",
+		only: func(w workload) bool { return hasMounts(w) || hasReadme(w) },
 	},
-	{name: "run", title: "the tests once more", series: ran, mounts: true},
-	{name: "fresh-run", title: "a new machine, the tests once more", state: fresh, series: ran, few: true, mounts: true, warm: "run"},
+	{name: "run", title: "the tests once more", series: ran, only: hasMounts},
+	{name: "fresh-run", title: "a new machine, the tests once more", state: fresh, series: ran, few: true, only: hasMounts, warm: "run"},
 	{
 		name: "base-run", title: "a new machine that has the base images, the tests once more",
-		state: based, series: ran, few: true, mounts: true, warm: "run",
+		state: based, series: ran, few: true, only: hasMounts, warm: "run",
 	},
 }
+
+func hasMounts(w workload) bool { return w.mounts }
+func hasReadme(w workload) bool { return w.readme != "" }
 
 func scenarioByName(name string) (scenario, error) {
 	for _, s := range scenarios {

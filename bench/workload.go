@@ -13,13 +13,15 @@ import (
 type workload struct {
 	name string
 	from string // the directory of its sources, where that has another name
+	over string // a directory whose files come over those; "" for none
 	// generate adds what is not checked in; nil for nothing.
 	generate func(dir string) error
 	lineFile func(n int) string // the file in which oneLine makes its edit n
 	oneLine  func(path string, n int) error
 	oneDep   func(dir string, n int) error
-	maxDeps  int  // so many different oneDep edits there are
-	mounts   bool // its steps have cache mounts
+	maxDeps  int    // so many different oneDep edits there are
+	readme   string // a file that no step reads, in which readmeLine makes its edits; "" where they mean nothing
+	mounts   bool   // its steps have cache mounts
 	// target is the stage in which its tests run, by the command test; nil for a workload without tests.
 	target string
 	test   []string
@@ -37,6 +39,10 @@ var workloads = []workload{
 		oneDep: nodeDependency, maxDeps: len(dayjsVersions), mounts: true,
 	},
 	{name: "apt", lineFile: always("src/greet.c"), oneLine: setRevision, oneDep: aptDependency, maxDeps: len(aptPackages)},
+	{
+		name: "order", from: "node", over: "order", generate: loosenDayjs, lineFile: always("src/main.jsx"), oneLine: setRevision,
+		oneDep: lockDependency, maxDeps: len(dayjsVersions), readme: "README.md",
+	},
 	{name: "files", generate: generateFiles, lineFile: fileOfLine, oneLine: fileLine, oneDep: fileDirectory, maxDeps: fileDirs},
 }
 
@@ -58,7 +64,7 @@ func workloadNames() (names []string) {
 
 // takesPart tells whether a scenario means anything for the workload.
 func (w workload) takesPart(s scenario) bool {
-	return (!s.mounts || w.mounts) && (s.series != ran || w.test != nil)
+	return (s.only == nil || s.only(w)) && (s.series != ran || w.test != nil)
 }
 
 // copyTo makes a fresh working copy in dir, which must not exist.
@@ -66,8 +72,31 @@ func (w workload) copyTo(sources, dir string) error {
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(sources, cmp.Or(w.from, w.name)))); err != nil {
 		return err
 	}
+	if w.over != "" {
+		if err := copyOver(dir, filepath.Join(sources, w.over)); err != nil {
+			return err
+		}
+	}
 	if w.generate == nil {
 		return nil
 	}
 	return w.generate(dir)
+}
+
+// copyOver copies the files of a directory, which has no other directories in it, over those of another.
+func copyOver(to, from string) error {
+	list, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		b, err := os.ReadFile(filepath.Join(from, e.Name()))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, e.Name()), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -47,6 +47,9 @@ func TestEditsAreAllDifferent(t *testing.T) {
 			for n := 1; n <= w.maxDeps; n++ {
 				check("a dependency", w.oneDep(dir, n))
 			}
+			for n := 1; n <= 3 && w.readme != ""; n++ {
+				check("the README", setRevision(filepath.Join(dir, w.readme), n))
+			}
 		})
 	}
 }
@@ -85,4 +88,42 @@ func hashDir(t *testing.T, dir string) (sum [sha256.Size]byte) {
 		t.Fatal(err)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// TestOrderEditsTouchOneFile: what the scenarios of the workload say that no other step reads is all that changes.
+func TestOrderEditsTouchOneFile(t *testing.T) {
+	w, err := workloadByName("order")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "work")
+	if err := w.copyTo("workloads", dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, edit := range map[string]func() error{
+		"src/main.jsx":      func() error { return w.oneLine(filepath.Join(dir, w.lineFile(1)), 1) },
+		"README.md":         func() error { return setRevision(filepath.Join(dir, w.readme), 1) },
+		"package-lock.json": func() error { return w.oneDep(dir, 1) },
+	} {
+		aside := filepath.Join(t.TempDir(), "aside")
+		if err := os.CopyFS(aside, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := edit(); err != nil {
+			t.Fatal(err)
+		}
+		if hashDir(t, aside) == hashDir(t, dir) {
+			t.Errorf("%s: nothing changed", name)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(aside, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if hashDir(t, aside) != hashDir(t, dir) {
+			t.Errorf("%s is not all that changed", name)
+		}
+	}
 }
