@@ -56,8 +56,8 @@ func (s *Session) All(ctx context.Context, k key.Digest) []*record.Record {
 // What a machine's own steps looked at is for everybody on it, whatever catalogs the build rests on: nobody need believe it. What was
 // found in a catalog (r.From) is not kept here: those have it who read that catalog.
 func (s *Session) PutHint(ctx context.Context, r *record.Record, unite bool) (*record.Record, error) {
-	if !r.OnlyHint() {
-		return nil, fmt.Errorf("record %s is no hint", r.Key)
+	if !r.OnlyHint() || unite && len(catalog.UniteHints(r.Hint, nil)) != len(r.Hint) {
+		return nil, fmt.Errorf("record %s is no hint, or no list of digests", r.Key)
 	}
 	if unite {
 		s.add(r)

@@ -288,3 +288,13 @@ func (s *Session) RestoresMounts() bool { return len(s.cfg.Mounts) > 0 }
 
 // Writes tells whether the session saves anything.
 func (s *Session) Writes() bool { return len(s.cfg.Targets) > 0 }
+
+// Label names, for people, the catalog that a record's From stands for; one that rests on several has no other name than that of a remote cache.
+func (s *Session) Label(from string) string {
+	for _, src := range s.cfg.Sources {
+		if src.ID == from {
+			return src.Label
+		}
+	}
+	return "a remote cache"
+}

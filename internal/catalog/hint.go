@@ -2,8 +2,10 @@ package catalog
 
 import (
 	"bytes"
+	"slices"
 
 	"larder/internal/key"
+	"larder/internal/observation"
 	"larder/internal/record"
 )
 
@@ -19,9 +21,6 @@ func (it item) far() bool {
 	return it.mount == nil && it.entry.Record.OnlyHint() && len(it.entry.Record.Hint) > nearHint
 }
 
-// maxUnited is how many digests a list that several builds add to has at most.
-const maxUnited = 16
-
 // saysNothing tells what an older larder, which does not know hints, makes of a record that is one.
 func saysNothing(r *record.Record) bool {
 	return len(r.Outputs) == 0 && len(r.Data) == 0 && len(r.Hint) == 0
@@ -30,7 +29,7 @@ func saysNothing(r *record.Record) bool {
 // united gives what stands for a list when a build adds to it. While Save looks whether what it has written held, others' orders stand: two
 // writers who both put theirs first would go on for ever. When it has written often, a list that others have filled stands as well.
 func (c Change) united(add, have *record.Record) *record.Record {
-	if !have.OnlyHint() || len(have.Hint)%key.Size != 0 {
+	if !have.OnlyHint() {
 		return add
 	}
 	hint := UniteHints(add.Hint, have.Hint)
@@ -45,21 +44,14 @@ func (c Change) united(add, have *record.Record) *record.Record {
 	return &r
 }
 
-// UniteHints makes one list of two lists of digests, 32 bytes each, those of near first, each once. The last ones are dropped where
-// they are too many. What is no such list counts as an empty one.
+// UniteHints makes one list of two, as observation.MarshalList stores them: those of near first. What is no such list counts as an empty one.
 func UniteHints(near, far []byte) []byte {
-	var out []byte
-	for _, list := range [][]byte{near, far} {
-		if len(list)%key.Size != 0 {
-			continue
-		}
-		for ; len(list) > 0 && len(out) < maxUnited*key.Size; list = list[key.Size:] {
-			if !listed(out, list[:key.Size]) {
-				out = append(out, list[:key.Size]...)
-			}
-		}
+	first, _ := observation.UnmarshalList(near)
+	list, _ := observation.UnmarshalList(far)
+	for _, d := range slices.Backward(first) {
+		list = observation.AddSet(list, d)
 	}
-	return out
+	return observation.MarshalList(list)
 }
 
 // ListsAll tells whether a list has all digests of another.

@@ -39,10 +39,30 @@ func lay(all state, pages []oldPage, limits Limits, calm bool, now time.Time) la
 	// Small pages stay as long as nothing has to go out of the first.
 	out := divide(all, append(slices.Clone(stay), small...), pages, limits, calm, now)
 	if len(out.fresh) > 0 && len(small) > 0 {
-		out = divide(all, stay, pages, limits, calm, now)
+		out = divide(all, append(stay, outweighing(small, out.fresh)...), pages, limits, calm, now)
 	}
 	out.bound(limits)
 	return out
+}
+
+// outweighing lists the small pages that stay although others are written: where those are hints, of which most builds leave some, pages
+// that are much larger. So a build does not send what all before it left, and pages of hints are still few.
+func outweighing(small []oldPage, fresh []state) (stay []oldPage) {
+	n := 0
+	for _, p := range fresh {
+		if !hinting(p) {
+			return nil
+		}
+		n += weigh(p)
+	}
+	for _, p := range small {
+		if w := weigh(p.state); w > 4*n {
+			stay = append(stay, p)
+		} else {
+			n += w
+		}
+	}
+	return stay
 }
 
 // divide does lay's work for pages of which some stay.
@@ -153,9 +173,13 @@ func truthful(all, page state) bool {
 	return true
 }
 
-// full tells pages that have grown enough to be left alone.
+// full tells pages that have grown enough to be left alone. Hints may not pack well.
 func full(page state) bool {
-	return len(page.blobs())*4 >= pageBlobs*3 || weigh(page) >= pageJSON/4
+	hints := 0
+	for _, e := range page.records {
+		hints += len(e.Record.Hint)
+	}
+	return len(page.blobs())*4 >= pageBlobs*3 || weigh(page) >= pageJSON/4 || hints*4 >= pageBytes*3
 }
 
 func weigh(s state) int {
