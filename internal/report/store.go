@@ -140,6 +140,11 @@ func Unmarshal(data []byte) (*Build, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parse(text)
+}
+
+// parse reads the JSON of a build.
+func parse(text []byte) (*Build, error) {
 	if err := bounded(text); err != nil {
 		return nil, err
 	}

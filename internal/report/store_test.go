@@ -159,7 +159,7 @@ func FuzzUnmarshal(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte(`{"steps":[{"name":"[1/2] RUN a","type":"run","inputs":[{"place":"/","groups":[{"observed":true,"seen":[{"path":"","kind":63,"value":"0000000000000000"}]}]}]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b, err := Unmarshal(packed(t, string(text)))
+		b, err := parse(text) // compressing takes nearly all of the time
 		if err != nil {
 			return
 		}
@@ -178,18 +178,22 @@ func FuzzUnmarshal(f *testing.F) {
 		if strings.ContainsRune(out.String(), '\x1b') {
 			t.Error("it writes control characters to the terminal")
 		}
-		today := story.built(t, s)
-		Carry(today, b)
-		again, err := b.Marshal(1 << 30)
+		Carry(&Build{Steps: []Step{*story.today(t, s)}}, b)
+		again, err := json.Marshal(b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b2, err := Unmarshal(again); err != nil {
+		if b2, err := parse(again); err != nil {
 			t.Error(err)
-		} else if x, y := must(json.Marshal(b)), must(json.Marshal(b2)); x != y {
+		} else if x, y := string(again), must(json.Marshal(b2)); x != y {
 			t.Errorf("%s came back as %s", x, y)
 		}
 	})
 }
 
-func must(b []byte, err error) string { return fmt.Sprint(string(b), err) }
+func must(b []byte, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
