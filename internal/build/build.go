@@ -21,6 +21,7 @@ import (
 	"larder/internal/image"
 	"larder/internal/layer"
 	"larder/internal/progress"
+	"larder/internal/runstep"
 	"larder/internal/solve"
 	sourceimage "larder/internal/source/image"
 )
@@ -77,6 +78,9 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 		return b.answer(), nil
 	}
 	res, err := b.run(ctx)
+	if ctx.Err() == nil {
+		b.history.write(ctx, err)
+	}
 	// What the steps made before one failed spares the next build just as well.
 	if ctx.Err() == nil {
 		err = errors.Join(err, b.save(ctx))
@@ -98,6 +102,7 @@ type building struct {
 	solver  *solve.Solver
 	session *cache.Session
 	mounts  *mounts
+	history *history
 	secrets *secrets
 	stream  *progress.Stream
 	asJSON  bool     // what a subrequest answers is wanted as JSON
@@ -149,6 +154,7 @@ func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Strea
 		return nil, err
 	}
 	b.closing = append(b.closing, b.mounts.store.Close)
+	b.history = b.openHistory()
 	dirs := r.locals()
 	dirs["dockerfile"] = dockerfile.dir
 	src := &sources{
@@ -162,7 +168,8 @@ func (e *Engine) begin(ctx context.Context, req *Request, stream *progress.Strea
 		Sources: src, Files: &fileop.Applier{Temp: filepath.Join(e.root, "tmp")}, Runner: e.runner, Layers: b.session, Records: b.session,
 		Progress: stream, Parallel: e.parallel(), Caches: b.mounts.store, Secrets: b.secrets.value,
 		Used:   func(u solve.Use) { b.session.Used(u.Record, u.Layers, u.Result) },
-		Verify: r.Cache.Verify, Refresh: r.Cache.Refresh.of,
+		Verify: r.Cache.Verify, Refresh: r.Cache.Refresh.of, NoObserve: e.cfg.Observe == runstep.Off,
+		Last: b.history.Last, Origin: b.session.Label,
 	})
 	b.closing = append(b.closing, b.solver.Close)
 	b.front, err = frontend.Build(ctx, frontend.Request{

@@ -37,6 +37,8 @@ type Config struct {
 	HostCA   bool   // show this machine's certificate authorities to RUN steps
 	Parallel int    // RUN steps at once; 0 for the default
 
+	Observe runstep.Observe // whether the inputs of RUN steps are observed
+
 	Insecure, HostNetwork bool // what RUN steps may ask for
 
 	// Idle opens the root to look at it or to clean it up. Otherwise Prune, of other processes, leaves records and trees alone
@@ -148,7 +150,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e.stats = buildcontext.NewStatCache(filepath.Join(e.root, "cache", "context"))
 	e.registry = e.newRegistry()
 	e.caches = cachemount.Open(filepath.Join(e.layers.Base(), "cachemounts"))
-	opt := runstep.Options{Runtime: cfg.Runtime, AllowInsecure: cfg.Insecure, AllowHostNetwork: cfg.HostNetwork}
+	opt := runstep.Options{Runtime: cfg.Runtime, Observe: cfg.Observe, AllowInsecure: cfg.Insecure, AllowHostNetwork: cfg.HostNetwork}
 	if cfg.HostCA {
 		if opt.HostCA, err = hostCA(); err != nil {
 			return nil, err

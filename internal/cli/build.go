@@ -16,12 +16,14 @@ import (
 	"larder/internal/export"
 	"larder/internal/fault"
 	"larder/internal/progress"
+	"larder/internal/runstep"
 )
 
 // buildFlags are the flags of larder build as the command line has them. buildRequest turns them into a request.
 type buildFlags struct {
 	file, target, network, cgroupParent, shmSize    string
 	iidFile, metadataFile, progress, runtime        string
+	observe                                         string
 	provenance, sbom, call                          string
 	tags, args, labels, annotations, contexts       []string
 	platforms, outputs, secrets, addHosts, ulimits  []string
@@ -84,6 +86,7 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.check, "check", false, "Check the Dockerfile and build nothing: short for --call=check")
 	fl.StringVar(&f.call, "call", "build", "What to do with the Dockerfile: build, check, outline or targets")
 	fl.StringVar(&f.runtime, "runtime", "", "Container runtime: runc, crun or the path of one (default: the first of these that works)")
+	fl.StringVar(&f.observe, "observe", "auto", "Whether the inputs of RUN steps are observed: auto, copy (every read goes through larder) or off (any change of an input counts)")
 	fl.BoolVar(&f.hostCA, "host-ca", false, "Show this machine's certificate authorities to RUN steps, without leaving them in the image")
 	fl.StringArrayVar(&f.insecureRegistries, "insecure-registry", nil, "Registry (HOST[:PORT]) to speak to without checking certificates, or in plain HTTP")
 	fl.IntVar(&f.parallel, "parallel", 0, "RUN steps at once (default: twice the number of CPUs, at least 4)")
@@ -192,14 +195,20 @@ func (f *buildFlags) checked(e *env, cmd *cobra.Command, arg string) (*build.Req
 	if !slices.Contains(progress.Modes, f.progress) {
 		return nil, usage("--progress=%s: %s are known", f.progress, strings.Join(progress.Modes, ", "))
 	}
+	if _, ok := observes[f.observe]; !ok {
+		return nil, usage("--observe=%s: auto, copy and off are known", f.observe)
+	}
 	return req, nil
 }
+
+// observes has what --observe may say.
+var observes = map[string]runstep.Observe{"auto": runstep.Auto, "copy": runstep.Copy, "off": runstep.Off}
 
 // engine opens the local root for a request.
 func (f *buildFlags) engine(ctx context.Context, e *env, cmd *cobra.Command, req *build.Request) (*build.Engine, error) {
 	root, _ := cmd.Flags().GetString("root")
 	return build.Open(ctx, build.Config{
-		Root: root, Checkout: req.Context, Runtime: f.runtime, HostCA: f.hostCA, Parallel: f.parallel,
+		Root: root, Checkout: req.Context, Runtime: f.runtime, HostCA: f.hostCA, Parallel: f.parallel, Observe: observes[f.observe],
 		Insecure: req.Insecure, HostNetwork: req.HostNetwork,
 		Registries: e.settings.registries, InsecureRegistries: f.insecureRegistries, Version: Version(), Warnings: e.err,
 	})

@@ -35,6 +35,10 @@ type prepared struct {
 	secrets  *snapshot.Scratch
 	given    [][]byte              // secrets that the step gets
 	over     map[string]*tree.Node // by where a state is mounted, the files that are shown with other times, see times.go
+
+	inputs []Input // set where the step is observed, see observe.go
+	shown  []shown // of inputs
+	served *snapshot.Served
 }
 
 func newPrepared(r *Runner, step Step) *prepared {
@@ -57,8 +61,11 @@ func (p *prepared) mounts(ctx context.Context) error {
 	if err := p.date(ctx); err != nil {
 		return err
 	}
-	for _, m := range p.step.Op.Mounts {
-		if err := p.mount(ctx, m); err != nil {
+	if err := p.serve(ctx); err != nil {
+		return err
+	}
+	for i, m := range p.step.Op.Mounts {
+		if err := p.mount(ctx, i, m); err != nil {
 			return err
 		}
 	}
@@ -80,6 +87,16 @@ func (p *prepared) mounts(ctx context.Context) error {
 func (p *prepared) fetch(ctx context.Context) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error { return p.acquireCaches(ctx) })
+	if p.inputs != nil {
+		for _, in := range p.inputs {
+			for _, g := range in.Groups {
+				if !g.Observed {
+					eg.Go(func() error { return p.r.snapshots.Prefetch(ctx, g.Layers) })
+				}
+			}
+		}
+		return eg.Wait()
+	}
 	for _, m := range p.step.Op.Mounts {
 		if m.MountType == pb.MountType_BIND && m.Input >= 0 && m.Input < int64(len(p.step.Inputs)) {
 			eg.Go(func() error { return p.r.snapshots.Prefetch(ctx, p.step.Inputs[m.Input].Layers()) })
@@ -88,7 +105,7 @@ func (p *prepared) fetch(ctx context.Context) error {
 	return eg.Wait()
 }
 
-func (p *prepared) mount(ctx context.Context, m *pb.Mount) error {
+func (p *prepared) mount(ctx context.Context, i int, m *pb.Mount) error {
 	isRoot := m.Dest == pb.RootMount
 	if isRoot && m.MountType != pb.MountType_BIND {
 		return fmt.Errorf("a %s mount cannot be the root file system", strings.ToLower(m.MountType.String()))
@@ -103,7 +120,7 @@ func (p *prepared) mount(ctx context.Context, m *pb.Mount) error {
 	var err error
 	switch m.MountType {
 	case pb.MountType_BIND:
-		err = p.bind(ctx, m, input, state)
+		err = p.bind(ctx, i, m, input, state)
 	case pb.MountType_CACHE:
 		err = p.cache(m, input, state)
 	case pb.MountType_TMPFS:
@@ -131,7 +148,7 @@ func (p *prepared) dest(m *pb.Mount) string {
 	return path.Join("/", p.step.Op.Meta.Cwd, m.Dest)
 }
 
-func (p *prepared) bind(ctx context.Context, m *pb.Mount, input int, state *layer.State) error {
+func (p *prepared) bind(ctx context.Context, i int, m *pb.Mount, input int, state *layer.State) error {
 	isRoot := m.Dest == pb.RootMount
 	wanted := m.Output != int64(pb.SkipOutput)
 	var out *output
@@ -144,7 +161,10 @@ func (p *prepared) bind(ctx context.Context, m *pb.Mount, input int, state *laye
 	}
 	// An input that is only looked at is shown without an upper directory. The root always gets one, for mount points.
 	readOnly := m.Readonly && !isRoot && (input >= 0 || !wanted)
-	mnt, err := p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly, Over: p.over[p.dest(m)]})
+	mnt, source, observed, err := p.look(ctx, i, state, readOnly)
+	if !observed {
+		mnt, err = p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly, Over: p.over[p.dest(m)]})
+	}
 	if err != nil {
 		return err
 	}
@@ -159,9 +179,10 @@ func (p *prepared) bind(ctx context.Context, m *pb.Mount, input int, state *laye
 		}
 		return nil
 	}
-	source, err := p.selected(mnt.Root, m.Selector)
-	if err != nil {
-		return err
+	if source == "" {
+		if source, err = p.selected(mnt.Root, m.Selector); err != nil {
+			return err
+		}
 	}
 	options := []string{"rbind"}
 	if m.Readonly {
@@ -200,8 +221,8 @@ func (p *prepared) tmpfs(m *pb.Mount) error {
 }
 
 // commit makes the outputs.
-func (p *prepared) commit(ctx context.Context) (*Result, error) {
-	res := &Result{Outputs: make([]Output, len(p.outputs))}
+func (p *prepared) commit(ctx context.Context) ([]Output, error) {
+	outputs := make([]Output, len(p.outputs))
 	for n, out := range p.outputs {
 		o := Output{Base: out.input}
 		if out.input >= 0 {
@@ -217,9 +238,9 @@ func (p *prepared) commit(ctx context.Context) (*Result, error) {
 			}
 			o.State, o.Layers = o.State.Push(l), []*layer.Layer{l}
 		}
-		res.Outputs[n] = o
+		outputs[n] = o
 	}
-	return res, nil
+	return outputs, nil
 }
 
 // unbind takes away what was mounted from parts of mounts and keeps those busy.
@@ -240,6 +261,9 @@ func (p *prepared) release(whole bool) error {
 	}
 	for _, m := range slices.Backward(p.open) {
 		errs = append(errs, m.Discard())
+	}
+	if p.served != nil {
+		errs = append(errs, p.served.Close())
 	}
 	for _, c := range p.caches {
 		errs = append(errs, c.Release(whole))

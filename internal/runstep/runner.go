@@ -15,6 +15,7 @@ import (
 	"larder/internal/layer"
 	"larder/internal/runtime"
 	"larder/internal/snapshot"
+	"larder/internal/treefs"
 )
 
 // Options of a Runner.
@@ -27,6 +28,8 @@ type Options struct {
 	HostCA string
 	// AllowInsecure admits steps with --security=insecure, AllowHostNetwork those with --network=host.
 	AllowInsecure, AllowHostNetwork bool
+	// Observe says whether the inputs of RUN steps are observed. Those of commands that are run for their own sake (Open) are not.
+	Observe Observe
 	// Execute runs a step's container in place of a Runtime, for tests that have thousands of steps to run. Nil for the Runtime.
 	Execute func(ctx context.Context, spec runtime.Spec) error
 }
@@ -37,8 +40,9 @@ type Runner struct {
 	caches    cachemount.Store
 	opts      Options
 
-	mu   sync.Mutex
-	exec *runtime.Executor
+	mu    sync.Mutex
+	exec  *runtime.Executor
+	blind string // why this machine cannot observe
 }
 
 // New makes a runner over the local stores. The runtime is looked for when the first step runs, so that a build that
@@ -97,6 +101,10 @@ var ErrNoSecret = errors.New("no such secret")
 type Result struct {
 	// Outputs has one element for each output of the op, in order.
 	Outputs []Output
+	// Looks has what the step looked at, one element for each of Observed(Inputs(...)); none where it was not observed.
+	Looks []Looks
+	// Unobserved says why it was not, though there was something to observe.
+	Unobserved string
 }
 
 // Output is one file system that a step hands on.
@@ -121,7 +129,7 @@ func (e *ProcessError) Error() string {
 func (e *ProcessError) Unwrap() error { return e.Err }
 
 // Run runs a step. An error is a *ProcessError when the step's own command failed.
-func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
+func (r *Runner) Run(ctx context.Context, step Step) (*Result, error) {
 	op := step.Op
 	if op == nil || op.Meta == nil || len(op.Meta.Args) == 0 {
 		return nil, errors.New("a RUN step without a command")
@@ -137,7 +145,38 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 		}
 		execute = exec.Run
 	}
+	if observe, _ := r.observes(); observe {
+		res, err := r.run(ctx, step, execute, true)
+		if !errors.Is(err, treefs.ErrUnavailable) {
+			return res, err
+		}
+		r.mu.Lock()
+		r.blind = err.Error()
+		r.mu.Unlock()
+	}
+	return r.run(ctx, step, execute, false)
+}
+
+func (r *Runner) run(ctx context.Context, step Step, execute func(context.Context, runtime.Spec) error, observe bool) (_ *Result, err error) {
+	op := step.Op
+	inputs, err := Inputs(ctx, op, step.Inputs)
+	if err != nil {
+		return nil, err
+	}
 	p := newPrepared(r, step)
+	res := &Result{}
+	if observed := len(Observed(inputs)) > 0; observed && observe {
+		p.inputs = inputs
+	} else if observed {
+		_, res.Unobserved = r.observes()
+	}
+	for _, in := range inputs {
+		for _, g := range in.Groups {
+			if g.Why != "" {
+				res.Unobserved = g.Why
+			}
+		}
+	}
 	defer func() {
 		err = errors.Join(err, p.release(ended(ctx, err)))
 	}()
@@ -148,17 +187,23 @@ func (r *Runner) Run(ctx context.Context, step Step) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := processError(op.Meta.Args, execute(ctx, spec)); err != nil {
+	err = processError(op.Meta.Args, execute(ctx, spec))
+	var shown error
+	if res.Looks, shown = p.looked(ctx); shown != nil {
+		return nil, shown // the command saw an error where a file was to be
+	}
+	if err != nil {
 		return nil, err
 	}
-	return p.commit(ctx)
+	res.Outputs, err = p.commit(ctx)
+	return res, err
 }
 
 // ended tells whether a command came to its end by itself, so that what it left in cache mounts is worth saving: a test that fails has
 // compiled just as well.
 func ended(ctx context.Context, err error) bool {
 	var exit *runtime.ExitError
-	return ctx.Err() == nil && (err == nil || errors.As(err, &exit) && !Killed(exit.Code))
+	return ctx.Err() == nil && (err == nil || errors.Is(err, treefs.ErrUnavailable) || errors.As(err, &exit) && !Killed(exit.Code))
 }
 
 // Killed tells by its exit code whether a signal ended a command, which may have left half of something: 128 and the signal's number then.

@@ -32,8 +32,8 @@ func (p *prepared) date(ctx context.Context) error {
 		if state == nil {
 			continue
 		}
-		// All layers are here by now. What counts is what their directories show, whatever else is known of them.
-		state, err := p.r.snapshots.Timed(ctx, state)
+		// What counts is what the directories of layers show, whatever else is known of them; those that are observed are shown by their trees.
+		state, err := p.r.snapshots.Timed(ctx, state, p.inputs != nil)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,17 @@ type MountOptions struct {
 	// there; their contents are the state's. It is a merged tree that differs from the state's in times only, and has all names of a
 	// file with several or none. They lie under what the step writes and are no part of what Commit makes. Nil for none.
 	Over *tree.Node
+	// Groups says how each group of the state's layers is shown, in the order of layer.State.Groups; nil to show every layer by its
+	// directory. With it Over is not looked at.
+	Groups []GroupOptions
+}
+
+// GroupOptions say how a group of layers is shown.
+type GroupOptions struct {
+	// Dir is a directory that shows the whole group, see Store.Serve. Empty for the directories of its layers.
+	Dir string
+	// Over is what MountOptions.Over is, of this group: it lies right above its layers. It is for groups without a Dir.
+	Over *tree.Node
 }
 
 // Mount is a state mounted for a step. Commit or Discard ends it; it is not safe for concurrent use.
@@ -42,14 +53,27 @@ type Mount struct {
 }
 
 // Mount shows a state as a directory, by unpacking what is not unpacked yet and stacking the layers with overlay.
-func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions) (_ *Mount, err error) {
-	defer func() { err = s.explain(err) }()
+func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions) (*Mount, error) {
+	m, err := s.mount(ctx, state, opt.ReadOnly, func(dir string) ([]string, error) {
+		if opt.Groups != nil {
+			return s.groupDirs(ctx, state, opt.Groups, dir)
+		}
+		return s.layerDirs(ctx, state, opt.Over, dir)
+	})
+	return m, s.explain(err)
+}
+
+// MountDir shows one directory as Mount shows the layers of a state: what is written to it goes elsewhere, and with the mount. It cannot be
+// committed.
+func (s *Store) MountDir(ctx context.Context, dir string, readOnly bool) (*Mount, error) {
+	m, err := s.mount(ctx, nil, readOnly, func(string) ([]string, error) { return []string{dir}, nil })
+	return m, s.explain(err)
+}
+
+// mount makes an overlay of the directories that lowers gives, the topmost first; it may make more in the directory that it is given.
+func (s *Store) mount(ctx context.Context, state *layer.State, readOnly bool, lowers func(dir string) ([]string, error)) (_ *Mount, err error) {
 	if s.noUppers != nil {
 		return nil, fault.New(fault.Machine, s.noUppers)
-	}
-	layers := state.Layers()
-	if err := s.Prefetch(ctx, layers); err != nil {
-		return nil, err
 	}
 	dir, err := s.tempDir("m")
 	if err != nil {
@@ -61,41 +85,22 @@ func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions)
 			err = errors.Join(err, removeTree(dir))
 		}
 	}()
-	o := overlay{lowers: make([]string, 0, len(layers)+1)}
-	// Overlay refuses to stack a directory twice. A layer that comes again further down adds nothing: all that it has,
-	// hides and whites out is there in its upper place.
-	stacked := make(map[string]bool, len(layers))
-	implied := false
-	for i := len(layers) - 1; i >= 0; i-- {
-		e, err := s.ensure(ctx, layers[i])
-		if err != nil {
-			return nil, err
-		}
-		implied = implied || e.Implied
-		if path := e.fs(); !stacked[path] {
-			stacked[path] = true
-			o.lowers = append(o.lowers, path)
-		}
-	}
-	if implied || opt.Over != nil {
-		patch := filepath.Join(dir, "patch")
-		if err := writePatch(ctx, patch, state, implied, opt.Over, o.lowers); err != nil {
-			return nil, err
-		}
-		o.lowers = append([]string{patch}, o.lowers...)
+	var o overlay
+	if o.lowers, err = lowers(dir); err != nil {
+		return nil, err
 	}
 	if err := os.Mkdir(m.Root, 0o755); err != nil {
 		return nil, err
 	}
 	// Overlay wants one lower directory with an upper, and two without.
-	for len(o.lowers) == 0 || opt.ReadOnly && len(o.lowers) == 1 {
+	for len(o.lowers) == 0 || readOnly && len(o.lowers) == 1 {
 		empty := filepath.Join(dir, fmt.Sprint("empty", len(o.lowers)))
 		if err := os.Mkdir(empty, 0o755); err != nil {
 			return nil, err
 		}
 		o.lowers = append(o.lowers, empty)
 	}
-	if !opt.ReadOnly {
+	if !readOnly {
 		m.upper = filepath.Join(dir, "upper")
 		o.upper, o.work = m.upper, filepath.Join(dir, "work")
 		if err := os.Mkdir(o.work, 0o700); err != nil {

@@ -3,6 +3,7 @@ package solve
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -23,6 +24,9 @@ type node struct {
 	name        string
 	group       *pb.ProgressGroup
 	ignoreCache bool
+	file        string // where it comes from: the Dockerfile, and the line in it, 1 for the first; empty where that is not known
+	row         int
+	args        []string // what that file's ARG instructions declare
 }
 
 // edge names one output of a node.
@@ -48,6 +52,7 @@ func parse(def *pb.Definition) (edge, error) {
 		}
 		n := &node{digest: digest.FromBytes(raw), op: op}
 		n.describe(def.Metadata[string(n.digest)])
+		n.place(def.Source)
 		nodes[n.digest] = n
 		last = n
 	}
@@ -93,6 +98,32 @@ func (n *node) describe(md *pb.OpMetadata) {
 	if n.name == "" {
 		n.name = string(n.digest)
 	}
+}
+
+// place notes where a vertex comes from.
+func (n *node) place(src *pb.Source) {
+	locs := src.GetLocations()[string(n.digest)].GetLocations()
+	for _, l := range locs {
+		if i := int(l.SourceIndex); i >= 0 && i < len(src.Infos) && len(l.Ranges) > 0 {
+			n.file, n.row = src.Infos[i].Filename, int(l.Ranges[0].GetStart().GetLine())
+			n.args = declared(src.Infos[i].Data)
+			return
+		}
+	}
+}
+
+var argLine = regexp.MustCompile(`(?im)^[ \t]*ARG[ \t]+(.+)$`)
+
+// declared lists the names that ARG instructions of a Dockerfile declare.
+func declared(dockerfile []byte) []string {
+	var out []string
+	for _, m := range argLine.FindAllSubmatch(dockerfile, -1) {
+		for field := range strings.FieldsSeq(string(m[1])) {
+			name, _, _ := strings.Cut(field, "=")
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // reachable lists the nodes that an edge needs, inputs before users.

@@ -12,6 +12,7 @@ import (
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/record"
+	"larder/internal/report"
 	"larder/internal/runstep"
 )
 
@@ -22,7 +23,19 @@ func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State
 		j.done(err)
 		return nil, err
 	}
-	if out, ok, err := s.recallExec(ctx, j, k, op, false); ok || err != nil {
+	step := s.accountExec(j, op, nil)
+	if out, ok, err := s.recallExec(ctx, j, k, op, step, false); ok || err != nil {
+		return out, err
+	}
+	v, err := s.see(ctx, j, op)
+	if err != nil {
+		j.done(err)
+		return nil, err
+	}
+	expired := step.Why
+	step = s.accountExec(j, op, v)
+	step.Why = expired
+	if out, ok, err := s.recallObserved(ctx, j, k, v, op, step, false); ok || err != nil {
 		return out, err
 	}
 	// Whoever holds the lock runs the step; the others find its record afterwards.
@@ -31,7 +44,10 @@ func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State
 		return nil, err
 	}
 	defer unlock()
-	if out, ok, err := s.recallExec(ctx, j, k, op, true); ok || err != nil {
+	if out, ok, err := s.recallExec(ctx, j, k, op, step, true); ok || err != nil {
+		return out, err
+	}
+	if out, ok, err := s.recallObserved(ctx, j, k, v, op, step, true); ok || err != nil {
 		return out, err
 	}
 	if err := s.slot(ctx); err != nil {
@@ -39,8 +55,14 @@ func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State
 	}
 	defer s.release()
 	j.line.Start()
-	out, err := s.runExec(ctx, j, k, op)
+	s.why(ctx, j, step)
+	tell(j, step)
+	out, err := s.runExec(ctx, j, k, v, op, step)
 	j.done(err)
+	if err != nil {
+		step.How = report.Failed
+	}
+	s.account(j, step)
 	return out, err
 }
 
@@ -76,14 +98,17 @@ func PlatformName(p *pb.Platform) string {
 	}))
 }
 
-func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp) ([]*layer.State, error) {
+func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, v *seeing, op *pb.ExecOp, step *report.Step) ([]*layer.State, error) {
 	started := time.Now()
 	res, err := s.run(ctx, j, op)
+	step.Took = time.Since(started).Round(time.Millisecond)
 	if err != nil {
 		return nil, err
 	}
 	s.count(j, false)
-	rec := &record.Record{Key: k, Name: j.name, Created: now(), Duration: time.Since(started).Round(time.Millisecond)}
+	step.How, step.Made, step.Not = report.Ran, now(), res.Unobserved
+	s.blind(j, res.Unobserved)
+	rec := &record.Record{Key: k, Name: j.name, Created: step.Made, Duration: step.Took}
 	made := map[key.Digest]*layer.Layer{}
 	for _, o := range res.Outputs {
 		out := record.Output{Base: o.Base}
@@ -93,13 +118,23 @@ func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp
 		}
 		rec.Outputs = append(rec.Outputs, out)
 	}
-	put := s.opt.Records.Put
-	if j.ignoreCache || s.maxAge(j) > 0 {
-		put = s.opt.Records.Replace // the user wants this result, now and from now on
-	}
-	rec, err = put(ctx, rec)
+	looked, err := v.reduce(res.Looks)
 	if err != nil {
 		return nil, err
+	}
+	if looked != nil {
+		rec.With = []key.Digest{looked.found}
+		if err := fill(step, looked.set, v.parts); err != nil {
+			return nil, err
+		}
+	}
+	if rec, err = s.put(ctx, j, rec); err != nil {
+		return nil, err
+	}
+	if looked != nil {
+		if err := s.keepObserved(ctx, j, rec, v, looked); err != nil {
+			return nil, err
+		}
 	}
 	return s.restack(rec, j, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
 		if l, ok := made[ref.Identity]; ok {
@@ -112,6 +147,14 @@ func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp
 	})
 }
 
+// put keeps the record of a step that ran, in the place of what is there where the user wants this result, now and from now on.
+func (s *Solver) put(ctx context.Context, j job, rec *record.Record) (*record.Record, error) {
+	if j.ignoreCache || s.maxAge(j) > 0 {
+		return s.opt.Records.Replace(ctx, rec)
+	}
+	return s.opt.Records.Put(ctx, rec)
+}
+
 // maxAge is the age from which on a step's result is made anew; 0 for never.
 func (s *Solver) maxAge(j job) time.Duration {
 	if s.opt.Refresh == nil {
@@ -122,7 +165,7 @@ func (s *Solver) maxAge(j job) time.Duration {
 
 // recallExec makes the outputs of a RUN step from its record, if it has one whose layers can be had. Who holds the key's lock
 // forgets a record that is no use, so that the one to come is the first.
-func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp, locked bool) ([]*layer.State, bool, error) {
+func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.ExecOp, step *report.Step, locked bool) ([]*layer.State, bool, error) {
 	if j.ignoreCache {
 		return nil, false, nil
 	}
@@ -131,15 +174,10 @@ func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.Exe
 		return nil, false, nil
 	}
 	if age := s.maxAge(j); age > 0 && time.Since(rec.Created) > age {
+		step.Why = report.ToldBy("--cache-refresh")
 		return nil, false, nil
 	}
-	out, err := s.restack(rec, j, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
-		l, ok := s.opt.Layers.Layer(ctx, ref)
-		if !ok {
-			return nil, errGone
-		}
-		return l, nil
-	})
+	out, err := s.restack(rec, j, s.findLayer(ctx))
 	if err != nil {
 		if !locked {
 			return nil, false, nil
@@ -156,7 +194,33 @@ func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.Exe
 	}
 	s.count(j, true)
 	j.line.Cached()
+	step.How, step.From, step.Made, step.Took, step.Why = report.Exact, s.origin(rec), rec.Created, rec.Duration, nil
+	s.account(j, step)
 	return out, true, nil
+}
+
+// blind says once in a build that the inputs of steps are not observed, where this machine is why.
+func (s *Solver) blind(j job, why string) {
+	if why == "" || s.opt.NoObserve {
+		return
+	}
+	s.stats.Lock()
+	said := s.said
+	s.said = true
+	s.stats.Unlock()
+	if !said {
+		j.line.Note("inputs are not observed, so any change of them counts: " + why)
+	}
+}
+
+// findLayer finds the layers that a record names.
+func (s *Solver) findLayer(ctx context.Context) func(output, n int, ref record.Layer) (*layer.Layer, error) {
+	return func(_, _ int, ref record.Layer) (*layer.Layer, error) {
+		if l, ok := s.opt.Layers.Layer(ctx, ref); ok {
+			return l, nil
+		}
+		return nil, errGone
+	}
 }
 
 // count notes what became of a step: one that was taken back and ran after all was not spared.

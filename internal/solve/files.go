@@ -10,6 +10,7 @@ import (
 	"larder/internal/key"
 	"larder/internal/layer"
 	"larder/internal/record"
+	"larder/internal/report"
 	"larder/internal/tree"
 )
 
@@ -24,6 +25,7 @@ func (s *Solver) files(ctx context.Context, j job, op *pb.FileOp) ([]*layer.Stat
 	if !j.ignoreCache {
 		if rec, ok := s.opt.Records.Get(ctx, k); ok && (rec.From != "" || s.hasTrees(ctx, rec)) {
 			if out, err := s.recallFiles(ctx, rec, j, op); err == nil {
+				s.accountFiles(ctx, j, report.Exact, rec, out)
 				j.line.Cached()
 				return out, nil
 			}
@@ -41,6 +43,7 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 		return nil, err
 	}
 	rec := &record.Record{Key: k, Name: j.name, With: []key.Digest{resolutionKey(op, j.inputs)}}
+	began, how := now(), report.Content // what comes out was there already
 	for _, o := range res.Outputs {
 		out := record.Output{Base: o.Base}
 		for _, l := range o.Layers {
@@ -52,6 +55,9 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 			// An operation that made what was there already leaves the image as it was, its times included.
 			if kept.Created.After(rec.Created) {
 				rec.Created = kept.Created
+			}
+			if !kept.Created.Before(began) {
+				how = report.Ran
 			}
 			out.Layers = append(out.Layers, kept.Outputs[0].Layers[0])
 		}
@@ -68,11 +74,15 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 	if err != nil {
 		return nil, err
 	}
-	return s.restack(first, j, func(output, n int, ref record.Layer) (*layer.Layer, error) {
+	out, err := s.restack(first, j, func(output, n int, ref record.Layer) (*layer.Layer, error) {
 		return s.fileLayer(first, op, ref, false, func(context.Context) (*layer.Layer, error) {
 			return made(res, output, n, ref)
 		}), nil
 	})
+	if err == nil {
+		s.accountFiles(ctx, j, how, first, out)
+	}
+	return out, err
 }
 
 // resolve does an operation. Where a file system that it writes to is not on this machine, what an earlier run saw of it is

@@ -55,8 +55,8 @@ type answer struct {
 	err   error
 }
 
-// report is what a worker says in the end.
-type report struct {
+// outcome is what a worker says in the end.
+type outcome struct {
 	v       *vertex
 	outputs []*layer.State
 	err     error
@@ -97,6 +97,7 @@ func (g *graph) add(ctx context.Context, gl *goal) {
 		g.finish(gl, answer{err: context.Cause(ctx)})
 		return
 	}
+	g.s.plan(gl.nodes)
 	for _, n := range gl.nodes { // inputs first
 		if _, ok := g.vertices[n.digest]; ok {
 			continue
@@ -177,7 +178,7 @@ func (g *graph) start(ctx context.Context, v *vertex) {
 		inputs[i] = in.outputs[index]
 	}
 	go func() {
-		r := report{v: v, err: err}
+		r := outcome{v: v, err: err}
 		if err == nil {
 			r.outputs, r.err = g.s.do(ctx, job{v.node, v.line, inputs, result})
 		}
@@ -186,7 +187,7 @@ func (g *graph) start(ctx context.Context, v *vertex) {
 }
 
 // ended takes a worker's report.
-func (g *graph) ended(ctx context.Context, r report) {
+func (g *graph) ended(ctx context.Context, r outcome) {
 	v := r.v
 	g.working--
 	stopped := len(v.goals) == 0

@@ -70,13 +70,32 @@ func origins(op *pb.FileOp, inputs []*layer.State) []*layer.State {
 	return out
 }
 
-// execKey is the exact key of a RUN step: its recipe, and what its mounts show of the inputs. The recipe leaves out
-// what BuildKit leaves out: proxies, the addresses of extra hosts, and where a cache mount's content is kept.
+// execKey is the exact key of a RUN step: its recipe, and what its mounts show of the inputs.
 func (s *Solver) execKey(ctx context.Context, op *pb.ExecOp, platform *pb.Platform, inputs []*layer.State) (key.Digest, error) {
 	h := key.New("larder.run.exact.v1")
+	if err := recipe(h, op, platform); err != nil {
+		return key.Digest{}, err
+	}
+	for _, m := range op.Mounts {
+		if m.Input < 0 {
+			continue
+		}
+		if int(m.Input) >= len(inputs) {
+			return key.Digest{}, fmt.Errorf("a mount of input %d: %w", m.Input, ErrDefinition)
+		}
+		if err := s.input(ctx, h, m, inputs[m.Input]); err != nil {
+			return key.Digest{}, err
+		}
+	}
+	return h.Sum(), nil
+}
+
+// recipe hashes what a RUN step is by itself. It leaves out what BuildKit leaves out: proxies, the addresses of extra hosts, and where a cache
+// mount's content is kept.
+func recipe(h *key.Hasher, op *pb.ExecOp, platform *pb.Platform) error {
 	recipe := op.CloneVT()
 	if recipe.Meta == nil {
-		return key.Digest{}, fmt.Errorf("a step without a command: %w", ErrDefinition)
+		return fmt.Errorf("a step without a command: %w", ErrDefinition)
 	}
 	recipe.Meta.ProxyEnv = nil
 	for _, host := range recipe.Meta.ExtraHosts {
@@ -92,29 +111,24 @@ func (s *Solver) execKey(ctx context.Context, op *pb.ExecOp, platform *pb.Platfo
 	}
 	raw, err := recipe.MarshalVT()
 	if err != nil {
-		return key.Digest{}, fmt.Errorf("%w: %w", ErrDefinition, err)
+		return fmt.Errorf("%w: %w", ErrDefinition, err)
 	}
 	h.Raw(raw)
 	h.Str(platform.GetOS()).Str(platform.GetArchitecture()).Str(platform.GetVariant()).Str(platform.GetOSVersion())
-	for _, m := range op.Mounts {
-		if m.Input < 0 {
-			continue
-		}
-		if int(m.Input) >= len(inputs) {
-			return key.Digest{}, fmt.Errorf("a mount of input %d: %w", m.Input, ErrDefinition)
-		}
-		in := inputs[m.Input]
-		if !selected(m) {
-			h.Digests(in.Identities())
-			continue
-		}
-		d, err := s.subtree(ctx, in, m.Selector)
-		if err != nil {
-			return key.Digest{}, err
-		}
+	return nil
+}
+
+// input hashes the identity of what a mount shows.
+func (s *Solver) input(ctx context.Context, h *key.Hasher, m *pb.Mount, st *layer.State) error {
+	if !selected(m) {
+		h.Digests(st.Identities())
+		return nil
+	}
+	d, err := s.subtree(ctx, st, m.Selector)
+	if err == nil {
 		h.Digest(d)
 	}
-	return h.Sum(), nil
+	return err
 }
 
 // selected tells a mount that shows a part of its input and keeps nothing of what is written to it: its key is that part's

@@ -16,6 +16,7 @@ import (
 	"larder/internal/layer"
 	"larder/internal/progress"
 	"larder/internal/record"
+	"larder/internal/report"
 	"larder/internal/runstep"
 	"larder/internal/tree"
 )
@@ -42,6 +43,11 @@ type Records interface {
 	Replace(ctx context.Context, r *record.Record) (*record.Record, error)
 	// Delete forgets a record that is no use, here and, as far as this build is concerned, elsewhere.
 	Delete(ctx context.Context, k key.Digest) error
+	// All gives every record of a key that may be believed, the nearest first.
+	All(ctx context.Context, k key.Digest) []*record.Record
+	// PutHint keeps a record that has a Hint and nothing else, in the place of what is there; with unite, Hint is a list that is united with
+	// what is there (observation.Union). It gives the one that is kept.
+	PutHint(ctx context.Context, r *record.Record, unite bool) (*record.Record, error)
 	// Lock makes the caller the only one on this machine that works on a key.
 	Lock(ctx context.Context, k key.Digest) (unlock func(), err error)
 
@@ -90,6 +96,12 @@ type Options struct {
 	Used func(Use)
 	// Verify runs hits again and compares; Differences has what came out.
 	Verify bool
+	// Last gives what is known of the last build of the same, nil where nothing is: what changed since is why a step runs. It may be nil.
+	Last func(ctx context.Context) *report.Build
+	// Origin names the catalog that record.Record.From stands for, for people. It may be nil.
+	Origin func(from string) string
+	// NoObserve looks RUN steps up by their exact keys only.
+	NoObserve bool
 	// Refresh gives the age from which on a RUN step's result is made anew, by the name of its step; 0 means never.
 	Refresh func(step string) time.Duration
 }
@@ -102,7 +114,7 @@ type Solver struct {
 	requests  chan *goal
 	withdrawn chan *goal
 	rewinds   chan rewind
-	results   chan report
+	results   chan outcome
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -111,6 +123,14 @@ type Solver struct {
 	ran, cached map[digest.Digest]bool // RUN steps, by their vertices
 	created     map[key.Digest]record.Record
 	differences []Difference
+	said        bool // that inputs are not observed
+
+	accounts map[digest.Digest]*report.Step // what became of steps, by their vertices
+	order    []digest.Digest                // of accounts
+	names    []string                       // of all steps that were asked for
+	makers   map[key.Digest]string          // which step of this build gave a layer
+	images   map[key.Digest]string          // which base image a layer belongs to
+	trees    map[key.Digest]key.Digest      // the tree blobs of layers of file operations
 }
 
 // New starts a solver; Close ends it.
@@ -121,12 +141,16 @@ func New(ctx context.Context, opt Options) *Solver {
 		requests:  make(chan *goal),
 		withdrawn: make(chan *goal),
 		rewinds:   make(chan rewind),
-		results:   make(chan report),
+		results:   make(chan outcome),
 		stop:      stop,
 		done:      make(chan struct{}),
 		created:   map[key.Digest]record.Record{},
 		ran:       map[digest.Digest]bool{},
 		cached:    map[digest.Digest]bool{},
+		accounts:  map[digest.Digest]*report.Step{},
+		makers:    map[key.Digest]string{},
+		images:    map[key.Digest]string{},
+		trees:     map[key.Digest]key.Digest{},
 	}
 	if opt.Parallel > 0 {
 		s.slots = semaphore.NewWeighted(int64(opt.Parallel))

@@ -72,6 +72,9 @@ func (s *Solver) source(ctx context.Context, j job, op *pb.SourceOp) ([]*layer.S
 	j.line.Start()
 	st, err := s.opt.Sources.Load(ctx, op, j.op.Platform)
 	j.line.Done(err)
+	if err == nil {
+		s.accountSource(j, op, st)
+	}
 	return []*layer.State{st}, err
 }
 

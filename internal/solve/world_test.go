@@ -116,6 +116,15 @@ func (l local) Put(_ context.Context, r *record.Record) (*record.Record, error) 
 func (l local) Replace(_ context.Context, r *record.Record) (*record.Record, error) {
 	return l.Store.Replace(r)
 }
+func (l local) All(_ context.Context, k key.Digest) []*record.Record {
+	if r, ok := l.Store.Get(k); ok {
+		return []*record.Record{r}
+	}
+	return nil
+}
+func (l local) PutHint(_ context.Context, r *record.Record, _ bool) (*record.Record, error) {
+	return l.Store.Replace(r)
+}
 func (l local) Delete(_ context.Context, k key.Digest) error             { return l.Store.Delete(k) }
 func (l local) HasTree(_ context.Context, d key.Digest) bool             { return l.Store.HasTree(d) }
 func (l local) Tree(_ context.Context, d key.Digest) (*tree.Node, error) { return l.Store.Tree(d) }
