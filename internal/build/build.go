@@ -75,6 +75,9 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	}
 	defer b.close()
 	if len(b.front.Outputs) == 0 {
+		if err := b.addHints(b.history.Last(ctx)); err != nil {
+			return nil, err
+		}
 		return b.answer(), nil
 	}
 	res, err := b.run(ctx)

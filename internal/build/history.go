@@ -105,18 +105,13 @@ func (h *history) keep(ctx context.Context, now *report.Build, changed bool) err
 	if err != nil {
 		return err
 	}
-	dir := h.b.e.builds()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	past, err := OpenPast(h.b.e.root)
+	if err == nil {
+		err = past.put(now.ID, data)
 	}
-	err = disk.Replace(filepath.Join(dir, now.ID+buildSuffix), func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
 	if err != nil {
 		return err
 	}
-	h.b.e.trimBuilds()
 	if !changed {
 		return nil
 	}
@@ -131,21 +126,24 @@ func (h *history) keep(ctx context.Context, now *report.Build, changed bool) err
 	return nil
 }
 
-// builds is where what became of builds is kept.
-func (e *Engine) builds() string { return filepath.Join(e.root, "builds") }
+// Past is what a local root knows of earlier builds.
+type Past struct{ dir string }
 
-// trimBuilds removes what is known of the oldest builds.
-func (e *Engine) trimBuilds() {
-	ids, err := e.Builds()
-	for len(ids) > maxBuilds && err == nil {
-		os.Remove(filepath.Join(e.builds(), ids[0]+buildSuffix))
-		ids = ids[1:]
+// OpenPast gives what is known of earlier builds in a local root, which need not be there; empty for the default. Nothing is locked: files are
+// written as wholes.
+func OpenPast(root string) (Past, error) {
+	if root == "" {
+		var err error
+		if root, err = DefaultRoot(); err != nil {
+			return Past{}, err
+		}
 	}
+	return Past{filepath.Join(root, "builds")}, nil
 }
 
-// Builds lists the builds that can be explained, the oldest first.
-func (e *Engine) Builds() ([]string, error) {
-	list, err := os.ReadDir(e.builds())
+// Builds lists the IDs of the builds that can be explained, the oldest first.
+func (p Past) Builds() ([]string, error) {
+	list, err := os.ReadDir(p.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -154,7 +152,7 @@ func (e *Engine) Builds() ([]string, error) {
 	}
 	var ids []string
 	for _, f := range list {
-		if id, ok := strings.CutSuffix(f.Name(), buildSuffix); ok && !strings.HasPrefix(id, disk.Temporary) {
+		if id, ok := strings.CutSuffix(f.Name(), buildSuffix); ok && f.Type().IsRegular() {
 			ids = append(ids, id)
 		}
 	}
@@ -162,14 +160,28 @@ func (e *Engine) Builds() ([]string, error) {
 }
 
 // Explanation gives what became of the steps of a build that Builds lists.
-func (e *Engine) Explanation(id string) (*report.Build, error) {
-	data, err := disk.ReadFile(filepath.Join(e.builds(), id+buildSuffix), maxBuild)
+func (p Past) Explanation(id string) (*report.Build, error) {
+	data, err := disk.ReadFile(p.path(id), maxBuild)
 	if err != nil {
-		return nil, fault.Errorf(fault.Machine, "build %s: %w", id, err)
+		return nil, err
 	}
-	b, err := report.Unmarshal(data)
-	if err != nil {
-		return nil, fault.Errorf(fault.Machine, "build %s: %w; remove %s", id, err, filepath.Join(e.builds(), id+buildSuffix))
+	return report.Unmarshal(data)
+}
+
+func (p Past) path(id string) string { return filepath.Join(p.dir, id+buildSuffix) }
+
+// put keeps a build, and forgets the oldest where there are many.
+func (p Past) put(id string, data []byte) error {
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return err
 	}
-	return b, nil
+	err := disk.Replace(p.path(id), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	ids, lerr := p.Builds()
+	for ; len(ids) > maxBuilds; ids = ids[1:] {
+		os.Remove(p.path(ids[0]))
+	}
+	return errors.Join(err, lerr)
 }

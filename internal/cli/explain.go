@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -97,51 +94,12 @@ func pick(builds earlier, prefix string) (string, error) {
 	return found[0], nil
 }
 
-// buildFiles are the builds that a local root keeps, a file for each.
-type buildFiles string
-
-const (
-	buildFile    = ".json.zst"
-	maxBuildFile = 64 << 20 // bytes
-)
-
-// withBuilds is a withEarlier: the local root is not opened for it.
-func (e *env) withBuilds(cmd *cobra.Command, do func(builds earlier) error) error {
+// withPast is a withEarlier: the local root is not opened for it.
+func (e *env) withPast(cmd *cobra.Command, do func(builds earlier) error) error {
 	root, _ := cmd.Flags().GetString("root")
-	if root == "" {
-		var err error
-		if root, err = build.DefaultRoot(); err != nil {
-			return err
-		}
-	}
-	return do(buildFiles(filepath.Join(root, "builds")))
-}
-
-// Builds implements earlier.
-func (dir buildFiles) Builds() ([]string, error) {
-	entries, err := os.ReadDir(string(dir))
-	if err != nil && !os.IsNotExist(err) {
-		return nil, fault.New(fault.Machine, err)
-	}
-	var ids []string
-	for _, f := range entries {
-		if id, ok := strings.CutSuffix(f.Name(), buildFile); ok && f.Type().IsRegular() {
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil
-}
-
-// Explanation implements earlier.
-func (dir buildFiles) Explanation(id string) (*report.Build, error) {
-	f, err := os.Open(filepath.Join(string(dir), id+buildFile))
+	past, err := build.OpenPast(root)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBuildFile))
-	if err != nil {
-		return nil, err
-	}
-	return report.Unmarshal(data)
+	return do(past)
 }

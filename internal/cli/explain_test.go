@@ -19,7 +19,7 @@ func explain(t *testing.T, root string, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	e := &env{out: &out, err: os.Stderr, settings: &settings{}}
-	cmd := explainCommand(e, e.withBuilds)
+	cmd := explainCommand(e, e.withPast)
 	cmd.Flags().String("root", root, "")
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)

@@ -68,7 +68,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.Errorf(fault.Usage, "%w\nSee '%s --help'.", err, cmd.CommandPath())
 	})
-	root.AddCommand(buildCommand(e), runCommand(e), cacheCommand(e), versionCommand(e))
+	root.AddCommand(buildCommand(e), runCommand(e), explainCommand(e, e.withPast), cacheCommand(e), versionCommand(e))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
