@@ -38,7 +38,7 @@ type stateGen struct {
 
 func drawState(t *rapid.T, acls bool) *State {
 	var s *State
-	for range rapid.IntRange(0, 5).Draw(t, "layers") {
+	for range rapid.IntRange(0, 7).Draw(t, "layers") {
 		s = s.Push((&stateGen{t: t, acls: acls}).layer())
 	}
 	return s
@@ -70,7 +70,7 @@ func (g *stateGen) meta() tree.Meta {
 	}
 	switch rapid.IntRange(0, 20).Draw(g.t, "xattr") {
 	case 0:
-		m.Xattrs = []tree.Xattr{{Name: "user.x", Value: []byte("y")}}
+		m.Xattrs = []tree.Xattr{{Name: "trusted.x", Value: []byte("y")}}
 	case 1:
 		if g.acls {
 			m.Xattrs = []tree.Xattr{{Name: "security.capability"}, {Name: "system.posix_acl_default", Value: []byte("a")}}

@@ -116,7 +116,8 @@ func dealDir(path string, over *tree.Node, stack []held, parts []*tree.Node) err
 	return nil
 }
 
-// lookup gives what can be seen of a name in directories that lie over each other: the directories that make it up, or the one other thing.
+// lookup gives what is seen of a name in directories that lie over each other: the directories that make it up, or the one other thing,
+// which may be a whiteout.
 func lookup(stack []held, name string) ([]held, error) {
 	var found []held
 	for _, h := range stack {
@@ -128,7 +129,7 @@ func lookup(stack []held, name string) ([]held, error) {
 			continue
 		}
 		if n.Kind != tree.Dir {
-			if len(found) == 0 && n.Kind != tree.Whiteout {
+			if len(found) == 0 {
 				found = append(found, held{n, h.group})
 			}
 			break

@@ -70,7 +70,7 @@ func paths(t rapid.TB, root *tree.Node) map[string]*tree.Node {
 
 // TestLaidShowsOver: groups with what is laid over each of them show the times of over, and nothing else changes.
 func TestLaidShowsOver(t *testing.T) {
-	checks(t, "4000")
+	checks(t, "2500")
 	ctx := context.Background()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawState(rt, false)

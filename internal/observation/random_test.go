@@ -58,7 +58,7 @@ func (d dice) model() model {
 	for range d.IntN(22) {
 		m.put(d, m.path(d), d.object())
 	}
-	for range d.IntN(4) {
+	for range d.IntN(6) {
 		m.link(d)
 	}
 	return m
@@ -146,7 +146,7 @@ func (m model) edited(d dice) model {
 			m.move(d, p)
 		default:
 			if ok && o.kind != tree.Whiteout {
-				n, what := d.object(), d.IntN(6)
+				n, what := d.object(), d.IntN(8)
 				m.set(p, func(o *object) { o.alter(n, what) })
 			}
 		}
@@ -169,12 +169,12 @@ func (o *object) alter(n object, what int) {
 		if o.kind == tree.Dir {
 			o.opaque = !o.opaque
 		}
-	case 5:
+	default:
 		switch o.kind {
 		case tree.Dir:
 			o.implied = !o.implied
 		case tree.File:
-			o.content = n.content
+			o.content = map[string]string{"": "x", "x": "y", "y": "long"}[o.content]
 		case tree.Symlink:
 			o.link += "x"
 		case tree.Char, tree.Block:
@@ -208,7 +208,7 @@ func (d dice) looks(m model) []Look {
 	for range d.IntN(6) {
 		l := Look{m.path(d), pick(d, Entry, Entry, List, Content, Xattrs, Entry|List, Entry|Content, Entry|Xattrs)}
 		switch {
-		case d.one(20):
+		case d.one(6):
 			l.Kind = Whole
 		case d.one(20):
 			l.Kind |= Whole
@@ -232,19 +232,21 @@ func (m model) visit(d dice) []Look {
 		}
 	}
 	out = append(out, Look{"", Entry}, Look{to, Entry})
-	switch d.IntN(4) {
+	read := !d.one(3) // or only found
+	switch d.IntN(5) {
 	case 0:
 		out = append(out, Look{to, Content})
 	case 1:
 		out = append(out, Look{to, List})
-	case 2, 3:
+	case 2: // by a handle of its directory
+		return []Look{{to, Content}}
+	case 3, 4:
 		for _, p := range m.paths() {
 			if within(p, to) {
 				out = append(out, Look{p, Entry})
-				switch m[p].kind {
-				case tree.Dir:
+				if m[p].kind == tree.Dir {
 					out = append(out, Look{p, List})
-				case tree.File:
+				} else if m[p].kind == tree.File && read {
 					out = append(out, Look{p, Content})
 				}
 			}

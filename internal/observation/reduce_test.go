@@ -12,7 +12,7 @@ import (
 // X: no tree gives the values that the reduced looks remember without showing the original looks the same.
 func TestSoakReduceIsSound(t *testing.T) {
 	believed, other := 0, 0
-	for seed := range uint64(cases(1500, 200000)) {
+	for seed := range uint64(cases(1000, 100000)) {
 		d := newDice(seed)
 		m := d.model()
 		root := m.tree(t)
@@ -56,7 +56,7 @@ func TestSoakReduceIsSound(t *testing.T) {
 // reduced looks.
 func TestSoakReduceIsPrecise(t *testing.T) {
 	unseen := 0
-	for seed := range uint64(cases(1500, 200000)) {
+	for seed := range uint64(cases(1000, 100000)) {
 		d := newDice(seed)
 		m := d.model()
 		root := m.tree(t)
@@ -75,7 +75,7 @@ func TestSoakReduceIsPrecise(t *testing.T) {
 			}
 		}
 	}
-	if unseen < 1000 {
+	if unseen < 500 {
 		t.Errorf("%d changes were not seen: too few", unseen)
 	}
 }

@@ -1,9 +1,13 @@
 package observation
 
 import (
+	"bytes"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 
+	"larder/internal/key"
 	"larder/internal/tree"
 )
 
@@ -61,6 +65,67 @@ func TestSoakDifferNamesTheKinds(t *testing.T) {
 		if err != nil || !slices.Equal(got, want) {
 			t.Fatalf("seed %d: %v, %v, not %v", seed, got, err, want)
 		}
+	}
+}
+
+// TestOtherNamesAreSeen: where else a file below a Whole, or one looked at itself, has a name is part of the value, wherever that
+// sorts; what names files elsewhere have is none.
+func TestOtherNamesAreSeen(t *testing.T) {
+	dir, file := object{kind: tree.Dir}, object{kind: tree.File, group: 1}
+	seen := map[key.Digest]string{}
+	for _, other := range []string{"", "a-", "a.b", "a0", "a0/x", "b", "a/y"} {
+		m := model{"": dir, "a": dir, "a/x": file, "c": {kind: tree.File, group: 2}}
+		if top, _, deep := strings.Cut(other, "/"); deep && top != "a" {
+			m[top] = dir
+		}
+		if other != "" {
+			m[other] = file
+		}
+		whole := parse(t, "a:w a/x:w a/x:e")
+		v := values(t, whole, m.tree(t))
+		for i, l := range whole {
+			if before, ok := seen[v[i]]; ok {
+				t.Errorf("%+v does not tell %q from %q", l, other, before)
+			}
+			seen[v[i]] = other
+		}
+		m["d"] = m["c"]
+		if !slices.Equal(values(t, whole, m.tree(t)), v) {
+			t.Error("links elsewhere are seen")
+		}
+	}
+}
+
+// TestFetchingFails: what cannot be fetched is an error where it is needed, and not where it is not.
+func TestFetchingFails(t *testing.T) {
+	var b bytes.Buffer
+	if err := tree.Encode(&b, small(t)); err != nil {
+		t.Fatal(err)
+	}
+	ok := 0
+	for i := range b.Len() {
+		damaged := slices.Clone(b.Bytes())
+		damaged[i] ^= 1
+		root, err := tree.Decode(bytes.NewReader(damaged), int64(b.Len()))
+		if err != nil {
+			continue
+		}
+		looks := parse(t, ":p doc/1:e src:w src/a:c")
+		_, errValues := Values(looks, root)
+		_, errReduce := Reduce(looks, root, 1)
+		_, errDiffer := Differ(looks, small(t), root)
+		_, errKey := (Set{[][]Look{looks}}).Key(key.Digest{}, []*tree.Node{root})
+		for _, err := range []error{errValues, errReduce, errDiffer, errKey} {
+			if !errors.Is(err, tree.ErrDamaged) {
+				t.Fatalf("byte %d: %v", i, err)
+			}
+		}
+		if _, err := Values(parse(t, ":e src/a:e"), root); err == nil {
+			ok++ // the damage is in doc
+		}
+	}
+	if ok == 0 {
+		t.Error("a damaged directory that is not looked at hinders")
 	}
 }
 

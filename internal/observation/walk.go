@@ -37,7 +37,7 @@ func served(n *tree.Node) (*tree.Node, error) {
 	return d, nil
 }
 
-// finger points into a directory, behind the name that was found last: names mostly come in order.
+// finger points into a directory, behind the name that was asked for last: names mostly come in order.
 type finger struct {
 	node *tree.Node // nil for nothing; what is no directory has no names
 	next int
@@ -53,16 +53,21 @@ func (f *finger) child(name string) (*tree.Node, error) {
 		return nil, err
 	}
 	i := f.next
-	if i >= len(entries) || entries[i].Name != name {
-		var found bool
-		i, found = slices.BinarySearchFunc(entries, name, func(e tree.Entry, name string) int {
+	if i > 0 && entries[i-1].Name >= name {
+		i = 0
+	}
+	for near := min(i+8, len(entries)); i < near && entries[i].Name < name; i++ {
+	}
+	if i < len(entries) && entries[i].Name < name {
+		further, _ := slices.BinarySearchFunc(entries[i:], name, func(e tree.Entry, name string) int {
 			return strings.Compare(e.Name, name)
 		})
-		if !found {
-			return nil, nil
-		}
+		i += further
 	}
-	f.next = i + 1
+	if f.next = i; i == len(entries) || entries[i].Name != name {
+		return nil, nil
+	}
+	f.next++
 	return entries[i].Node, nil
 }
 

@@ -96,16 +96,7 @@ func (c *comparison) result() {
 
 // nothing is the cause where nothing is found to differ.
 func (c *comparison) nothing() Cause {
-	alike := func(a, b Layer) bool { return a.Identity == b.Identity }
-	flat := func(in Input) (out []Layer) {
-		for _, g := range in.Groups {
-			out = append(out, g.Layers...)
-		}
-		return out
-	}
-	same := slices.EqualFunc(c.last.Inputs, c.now.Inputs, func(a, b Input) bool {
-		return a.Place == b.Place && slices.EqualFunc(flat(a), flat(b), alike)
-	})
+	same := slices.EqualFunc(c.now.Inputs, c.last.Inputs, Input.agrees)
 	switch {
 	case c.now.Type == Context:
 		return Cause{Kind: Unknown, Text: "a context is always read"}

@@ -72,6 +72,7 @@ var aloud = []struct {
 	}, Shape},
 	{"earlier-run", nil, func(s *story) { s.edit(2, "usr/bin/git y"); s.edit(4, "app/node_modules/x y") }, Before},
 	{"pruned", nil, func(*story) {}, Lost},
+	{"pruned-and-other-files", nil, func(s *story) { s.edit(3, "app/README.md x") }, Lost},
 	{"no-such-step", nil, func(s *story) { s.step = renamed(s.step, "make"); s.plan = []string{"[builder 6/7] RUN npm run build"} }, New},
 	{"not-observed", func(s *story) { s.step.Not = "this machine has no /dev/fuse" }, func(s *story) {
 		s.edit(3, "app/README.md x", "app/a 1", "app/b 1", "app/c 1", "app/src/main.js other")
@@ -85,6 +86,8 @@ var aloud = []struct {
 	{"strange-names", nil, func(s *story) { s.edit(3, "app/src/\x1b[31m.js x") }, Files},
 	{"base-without-change", nil, func(s *story) { s.layers[0].image = node2B; s.env("NODE_VERSION", "1") }, Base},
 	{"bind-mount", func(s *story) { mount(s, "x") }, func(s *story) { mount(s, "y"); s.edit(3, "app/README.md x") }, Files},
+	{"bind-mount-of-a-stage", func(s *story) { mount(s, "x"); ofStage(s, node20) }, func(s *story) { mount(s, "y"); ofStage(s, node2B) }, Files},
+	{"bind-mount-of-a-stage-unread", func(s *story) { mount(s, "x"); ofStage(s, node20) }, func(s *story) { mount(s, "x"); ofStage(s, node2B) }, Lost},
 	{"bind-mount-of-an-image", func(s *story) { mount(s, "x"); s.mounts[0].Groups = ofImage(node20) }, func(s *story) {
 		s.mounts = slices.Clone(s.mounts)
 		s.mounts[0].Groups = ofImage(node2B)
@@ -170,6 +173,12 @@ func mount(s *story, text string) {
 	s.mounts = []Input{{Place: "/src", Source: "sub", Groups: []Group{{
 		Observed: true, Root: root, Layers: []Layer{{Identity: id, Step: "[internal] load build context"}},
 	}}}}
+}
+
+// ofStage makes the mount one of a stage on an image.
+func ofStage(s *story, ref string) {
+	g := &s.mounts[0].Groups[0]
+	g.Layers = append(ofImage(ref)[0].Layers, Layer{Step: "[deps 2/2] RUN make", Identity: g.Layers[0].Identity})
 }
 
 func ofImage(ref string) []Group {

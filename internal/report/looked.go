@@ -187,7 +187,7 @@ func (c *comparison) who(in Input, was, is Group, f felt) string {
 		layers = was.Layers
 	}
 	if len(layers) == 1 {
-		return subject(layers[0].Step)
+		return layers[0].subject()
 	}
 	p := strings.TrimPrefix(strings.TrimPrefix(f.path, under(in.Place, "")), "/")
 	for _, l := range slices.Backward(layers) {
@@ -196,7 +196,7 @@ func (c *comparison) who(in Input, was, is Group, f felt) string {
 			break
 		}
 		if found := find(n, tree.Join(in.Source, p)); found != nil {
-			return subject(l.Step)
+			return l.subject()
 		}
 	}
 	return ""
@@ -264,14 +264,16 @@ func (c *comparison) layer(in Input, was, is placed) {
 	if c.now.Type == File {
 		switch {
 		case c.last.Result != c.now.Result: // what it makes of those files says more
+		case parseName(is.Step).place == 0 && c.now.Result == "":
+			c.add(Cause{Kind: Files, Text: is.subject() + " changed"})
 		case parseName(is.Step).place == 0:
-			c.add(Cause{Kind: Files, Text: "other files of " + subject(is.Step) + " changed, none that it copies"})
+			c.add(Cause{Kind: Files, Text: "other files of " + is.subject() + " changed, none that it copies"})
 		default:
 			c.before(is)
 		}
 		return
 	}
-	who := subject(is.Step)
+	who := is.subject()
 	old, root := c.files.tree(was.Layer), c.files.tree(is.Layer)
 	if in.Source != "" {
 		old, root = find(old, in.Source), find(root, in.Source)

@@ -97,14 +97,16 @@ func TestOthers(t *testing.T) {
 		}}
 	}
 	with := func(step Step, in ...Input) Step { step.Inputs = in; return step }
+	bare := Step{Name: "[2/3] COPY . /app", Type: File}
 	image := func(name, digest string) Step { return Step{Name: "[1/3] FROM " + name, Type: Image, Result: digest} }
 	for name, c := range map[string]struct {
 		was, is Step
 		files   bool
 		want    string
 	}{
-		"files":         {copied(was), copied(is), true, "/app/a changed, /app/c/ is there now"},
-		"files unknown": {copied(was), copied(is), false, "it makes other files than before"},
+		"files":                      {copied(was), copied(is), true, "/app/a changed, /app/c/ is there now"},
+		"files unknown":              {copied(was), copied(is), false, "it makes other files than before"},
+		"a context, without results": {with(bare, context("1")), with(bare, context("2")), false, "the build context changed"},
 		"other files of the context": {with(copied(was), context("1")), with(copied(was), context("2")), true,
 			"other files of the build context changed, none that it copies"},
 		"files of the context": {with(copied(was), context("1")), with(copied(is), context("2")), true, "/app/a changed, /app/c/ is there now"},

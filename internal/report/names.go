@@ -174,6 +174,14 @@ func subject(name string) string {
 	return short(strings.Join(out, " "))
 }
 
+// subject names a layer in a sentence.
+func (l Layer) subject() string {
+	if l.Step == "" && l.Image != "" {
+		return "image " + imageName(withoutDigest(l.Image))
+	}
+	return subject(l.Step)
+}
+
 // runsCommand tells whether a layer of that step comes from a command, whose files nobody chose one by one.
 func runsCommand(name string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(parseName(name).command, "ONBUILD "), " ")

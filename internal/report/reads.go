@@ -80,7 +80,7 @@ func names(steps []*Step) string {
 func group(w io.Writer, in Input, g Group) error {
 	var from []string
 	for _, l := range g.Layers {
-		from = append(from, subject(l.Step))
+		from = append(from, l.subject())
 	}
 	fmt.Fprintf(w, "\nOf %s", strings.Join(from, ", "))
 	if in.Place != "/" {

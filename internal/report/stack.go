@@ -58,7 +58,7 @@ func stack(in Input) (base, rest []placed) {
 			}
 			t := parseName(l.Step)
 			p := placed{l, i, g.Observed, t.stage + "\x00" + withoutDigest(t.command)}
-			if l.Image != "" && len(rest) == 0 {
+			if l.Image != "" && !g.Observed && len(rest) == 0 { // a mount of a part of an image is observed
 				base = append(base, p)
 			} else {
 				rest = append(rest, p)
@@ -119,7 +119,7 @@ func (c *comparison) input(was, is Input) {
 }
 
 func (c *comparison) before(l placed) {
-	c.add(Cause{Kind: Before, Text: subject(l.Step) + " made another layer"})
+	c.add(Cause{Kind: Before, Text: l.subject() + " made another layer"})
 }
 
 // base compares base images, and tells whether they differ.
@@ -195,18 +195,18 @@ func (c *comparison) shape(was, is []placed, looks bool) bool {
 		gone, won = pick(was, wasLeft, true), pick(is, isLeft, true)
 	}
 	for _, w := range won {
-		text := "an earlier step was added: " + subject(w.Step)
+		text := "an earlier step was added: " + w.subject()
 		if i := slices.IndexFunc(gone, func(g placed) bool { return g.key == w.key }); i >= 0 {
-			text = "an earlier step was moved: " + subject(w.Step)
+			text = "an earlier step was moved: " + w.subject()
 			gone = slices.Delete(gone, i, i+1)
 		} else if i := slices.IndexFunc(gone, func(g placed) bool { return became(g, w) }); i >= 0 {
-			text = "an earlier step changed: " + subject(w.Step)
+			text = "an earlier step changed: " + w.subject()
 			gone = slices.Delete(gone, i, i+1)
 		}
 		c.add(Cause{Kind: Shape, Text: text})
 	}
 	for _, g := range gone {
-		c.add(Cause{Kind: Shape, Text: "an earlier step was removed: " + subject(g.Step)})
+		c.add(Cause{Kind: Shape, Text: "an earlier step was removed: " + g.subject()})
 	}
 	return len(wasLeft)+len(isLeft) > 0
 }
@@ -217,7 +217,7 @@ func became(g, w placed) bool {
 	if was.stage != is.stage {
 		return false
 	}
-	return was.place == is.place || likeness(subject(g.Step), subject(w.Step)) > 0.5
+	return was.place == is.place || likeness(g.subject(), w.subject()) > 0.5
 }
 
 // pairs aligns two stacks: the longest list of layers that steps of one name made, in the order of both.

@@ -97,7 +97,7 @@ func drawBase(t *rapid.T, layers ...*Node) *Node {
 }
 
 func TestComposeIsApplyTwice(t *testing.T) {
-	checks(t, "4000")
+	checks(t, "2500")
 	rapid.Check(t, func(rt *rapid.T) {
 		lower, upper := drawLayer(rt, "lower"), drawLayer(rt, "upper")
 		if rapid.IntRange(0, 3).Draw(rt, "alike") == 0 { // shares directories with it
@@ -114,7 +114,7 @@ func TestComposeIsApplyTwice(t *testing.T) {
 }
 
 func TestComposeAssociates(t *testing.T) {
-	checks(t, "3000")
+	checks(t, "2000")
 	rapid.Check(t, func(rt *rapid.T) {
 		layers := []*Node{drawLayer(rt, "first"), drawLayer(rt, "second"), drawLayer(rt, "third")}
 		base := drawBase(rt, layers...)

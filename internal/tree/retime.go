@@ -17,7 +17,7 @@ type retimer struct {
 }
 
 func (r *retimer) node(n, times *Node) (*Node, error) {
-	if n == times || n.Kind != times.Kind || n.Kind == Whiteout {
+	if n.Kind != times.Kind {
 		return n, nil
 	}
 	if n.Group != 0 && n.MTime != times.MTime {
