@@ -38,6 +38,21 @@ func (r *Runner) observes() (bool, string) {
 	return r.blind == "", r.blind
 }
 
+// observed gives the layers that the i-th mount shows by their trees.
+func (p *prepared) observed(i int) map[*layer.Layer]bool {
+	out := map[*layer.Layer]bool{}
+	for _, in := range p.inputs {
+		for _, g := range in.Groups {
+			if in.Mount == i && g.Observed {
+				for _, l := range g.Layers {
+					out[l] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
 // serve shows the observed groups through treefs, with the times that date has found.
 func (p *prepared) serve(ctx context.Context) error {
 	var parts []treefs.Part
@@ -129,7 +144,8 @@ func (p *prepared) look(ctx context.Context, i int, state *layer.State, readOnly
 		switch {
 		case in.Mount != i:
 		case !in.Part:
-			mnt, err = p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly, Groups: p.shown[n].groups})
+			over := p.over[p.dest(p.step.Op.Mounts[i])]
+			mnt, err = p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly, Over: over, Groups: p.shown[n].groups})
 			return mnt, "", true, err
 		case in.Groups[0].Observed:
 			mnt, err = p.r.snapshots.MountDir(ctx, p.served.Dir(p.shown[n].part), readOnly)

@@ -24,7 +24,7 @@ func (p *prepared) date(ctx context.Context) error {
 	}
 	observed := map[string]*tree.Node{}
 	shows := map[string]*layer.State{}
-	for _, m := range p.step.Op.Mounts {
+	for i, m := range p.step.Op.Mounts {
 		if m.MountType != pb.MountType_BIND || m.Input < 0 || m.Input >= int64(len(p.step.Inputs)) {
 			continue
 		}
@@ -33,7 +33,7 @@ func (p *prepared) date(ctx context.Context) error {
 			continue
 		}
 		// What counts is what the directories of layers show, whatever else is known of them; those that are observed are shown by their trees.
-		state, err := p.r.snapshots.Timed(ctx, state, p.inputs != nil)
+		state, err := p.r.snapshots.Timed(ctx, state, p.observed(i))
 		if err != nil {
 			return err
 		}

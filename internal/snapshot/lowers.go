@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -54,7 +56,7 @@ func (s *Store) layerDirs(ctx context.Context, state *layer.State, over *tree.No
 }
 
 // groupDirs is layerDirs where some groups of layers are shown by directories that are there already.
-func (s *Store) groupDirs(ctx context.Context, state *layer.State, shown []GroupOptions, dir string) ([]string, error) {
+func (s *Store) groupDirs(ctx context.Context, state *layer.State, shown []GroupOptions, over *tree.Node, dir string) ([]string, error) {
 	groups, err := state.Groups(ctx)
 	if err != nil {
 		return nil, err
@@ -66,6 +68,11 @@ func (s *Store) groupDirs(ctx context.Context, state *layer.State, shown []Group
 	for i, g := range slices.Backward(groups) {
 		if shown[i].Dir != "" {
 			o.list = append(o.list, shown[i].Dir)
+			if !o.implied {
+				if o.implied, err = implies(g.Root); err != nil {
+					return nil, err
+				}
+			}
 			continue
 		}
 		above := len(o.list)
@@ -83,9 +90,32 @@ func (s *Store) groupDirs(ctx context.Context, state *layer.State, shown []Group
 	if !o.implied {
 		return o.list, nil
 	}
-	patch := filepath.Join(dir, "patch")
-	if err := writePatch(ctx, patch, state, true, nil, nil); err != nil {
+	root, err := impliedPatch(ctx, state)
+	if err == nil && over != nil {
+		root, err = tree.Retime(root, over)
+	}
+	if err != nil {
 		return nil, err
 	}
-	return slices.Insert(o.list, 0, patch), nil
+	patch := filepath.Join(dir, "patch")
+	if err := os.Mkdir(patch, 0o755); err != nil {
+		return nil, err
+	}
+	return slices.Insert(o.list, 0, patch), layer.Materialise(ctx, root, nil, patch)
 }
+
+// implies tells whether a tree has directories that some tar only implied.
+func implies(root *tree.Node) (bool, error) {
+	err := tree.Walk(root, func(_ string, n *tree.Node) error {
+		if n.Implied {
+			return errImplied
+		}
+		return nil
+	})
+	if errors.Is(err, errImplied) {
+		return true, nil
+	}
+	return false, err
+}
+
+var errImplied = errors.New("an implied directory")

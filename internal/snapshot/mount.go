@@ -26,7 +26,7 @@ type MountOptions struct {
 	// file with several or none. They lie under what the step writes and are no part of what Commit makes. Nil for none.
 	Over *tree.Node
 	// Groups says how each group of the state's layers is shown, in the order of layer.State.Groups; nil to show every layer by its
-	// directory. With it Over is not looked at.
+	// directory. With it Over says nothing but the times of directories that tars only imply.
 	Groups []GroupOptions
 }
 
@@ -56,7 +56,7 @@ type Mount struct {
 func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions) (*Mount, error) {
 	m, err := s.mount(ctx, state, opt.ReadOnly, func(dir string) ([]string, error) {
 		if opt.Groups != nil {
-			return s.groupDirs(ctx, state, opt.Groups, dir)
+			return s.groupDirs(ctx, state, opt.Groups, opt.Over, dir)
 		}
 		return s.layerDirs(ctx, state, opt.Over, dir)
 	})

@@ -9,9 +9,9 @@ import (
 
 // Timed gives a state with the times that a step sees: those of the layers' directories, which may have been made for other layers of these
 // identities, at other times than the trees at hand say. Layers that are not here are made. Those of base images stay as they are, as all makings
-// of one have the same times. With served, observed layers are shown by their trees, and stay as well. What lies below the first layer whose
-// tree is another is shared with state.
-func (s *Store) Timed(ctx context.Context, state *layer.State, served bool) (*layer.State, error) {
+// of one have the same times. Those that served has are shown by their trees, and stay as well. What lies below the first layer whose tree
+// is another is shared with state.
+func (s *Store) Timed(ctx context.Context, state *layer.State, served map[*layer.Layer]bool) (*layer.State, error) {
 	timed, err := s.timed(ctx, state, served)
 	if err != nil {
 		return nil, s.explain(fmt.Errorf("times of layers: %w", err))
@@ -19,7 +19,7 @@ func (s *Store) Timed(ctx context.Context, state *layer.State, served bool) (*la
 	return timed, nil
 }
 
-func (s *Store) timed(ctx context.Context, state *layer.State, served bool) (*layer.State, error) {
+func (s *Store) timed(ctx context.Context, state *layer.State, served map[*layer.Layer]bool) (*layer.State, error) {
 	if state == nil {
 		return nil, nil
 	}
@@ -28,7 +28,7 @@ func (s *Store) timed(ctx context.Context, state *layer.State, served bool) (*la
 		return nil, err
 	}
 	l := state.Top()
-	if l.Blob == nil && (l.Pinned || !served) {
+	if l.Blob == nil && !served[l] {
 		e, err := s.current(ctx, l)
 		if err != nil {
 			return nil, err

@@ -38,7 +38,7 @@ func TestTimed(t *testing.T) {
 	want := func(l *layer.Layer, mtime int64, same bool) {
 		t.Helper()
 		state := layer.Stack(base, l)
-		timed, err := s.Timed(t.Context(), state, false)
+		timed, err := s.Timed(t.Context(), state, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,14 +67,14 @@ func TestTimed(t *testing.T) {
 		want(later, mtime, false)
 		want(first, mtime, false)
 	}
-	if state, err := s.Timed(t.Context(), nil, false); state != nil || err != nil {
+	if state, err := s.Timed(t.Context(), nil, nil); state != nil || err != nil {
 		t.Errorf("got %v, %v", state, err)
 	}
 	if fetched.Load() != 0 {
 		t.Error("a base image was fetched for its times")
 	}
 	gone := layer.Stack(s.Stored(key.Bytes([]byte("gone")), false, nil, nil))
-	if _, err := s.Timed(t.Context(), gone, false); err == nil {
+	if _, err := s.Timed(t.Context(), gone, nil); err == nil {
 		t.Error("a layer that is gone has times")
 	}
 }

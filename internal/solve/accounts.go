@@ -189,6 +189,7 @@ func fill(step *report.Step, set observation.Set, parts []*tree.Node) error {
 			if !group.Observed {
 				continue
 			}
+			group.Seen = []report.Seen{} // nothing is something else than not to know
 			values, err := observation.Values(set.Parts[n], parts[n])
 			if err != nil {
 				return err

@@ -62,7 +62,9 @@ func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State
 	if err != nil {
 		step.How = report.Failed
 	}
-	s.account(j, step)
+	if ctx.Err() == nil { // else nobody wanted it any more
+		s.account(j, step)
+	}
 	return out, err
 }
 
