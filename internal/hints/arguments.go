@@ -85,7 +85,7 @@ func (c *checker) argument(s *stage, at int, arg *instructions.ArgCommand, a ins
 	}
 	var hit []int
 	for _, r := range s.below(at) {
-		if !u.mentioned(r.code()) && r.suffers(u) {
+		if !u.mentioned(r.code) && r.suffers(u) {
 			hit = append(hit, line(r))
 		}
 	}
@@ -115,11 +115,6 @@ func numbers(list []int) string {
 		out, end = append(out, end), fmt.Sprintf("%d more", len(list)-most)
 	}
 	return strings.Join(out, ", ") + " and " + end
-}
-
-// code is all that a RUN says.
-func (r *run) code() string {
-	return strings.Join(r.FlagsUsed, " ") + r.String() + r.text
 }
 
 // uses is what is done with a variable below its declaration.
@@ -153,7 +148,7 @@ func names(text, name string) bool {
 }
 
 // fetches finds a fetch of what a variable may name.
-var fetches = regexp.MustCompile(`git (?:-\S+ )*(?:clone|checkout|fetch|reset|switch|submodule)[^;&|\n]*|(?:https?|git)://\S+`)
+var fetches = regexp.MustCompile(`\bgit [^;&|\n]*\b(?:clone|checkout|fetch|reset|switch|submodule)[^;&|\n]*|(?:https?|git)://\S+`)
 
 // uses goes through what stands below an ARG.
 func (c *checker) uses(s *stage, at int, name string) *uses {
@@ -167,13 +162,13 @@ func (c *checker) uses(s *stage, at int, name string) *uses {
 			continue
 		}
 		for _, cmd := range below {
-			u.add(cmd)
+			u.add(c.file, cmd)
 		}
 	}
 	return u
 }
 
-func (u *uses) add(cmd instructions.Command) {
+func (u *uses) add(f *file, cmd instructions.Command) {
 	switch cmd := cmd.(type) {
 	case *instructions.EnvCommand:
 		for _, e := range cmd.Env {
@@ -191,9 +186,12 @@ func (u *uses) add(cmd instructions.Command) {
 	case *instructions.LabelCommand:
 		u.somebody = u.somebody || u.mentioned(cmd.String())
 	case *instructions.RunCommand:
-		r := &run{RunCommand: cmd, text: command(cmd)}
-		u.somebody = u.somebody || u.mentioned(r.code())
-		u.fetched = u.fetched || slices.ContainsFunc(fetches.FindAllString(r.text, -1), u.mentioned)
+		r := f.known[cmd]
+		if r == nil {
+			return // of a stage that is not built
+		}
+		u.somebody = u.somebody || u.mentioned(r.code)
+		u.fetched = u.fetched || u.mentioned(r.fetched)
 	case *instructions.AddCommand:
 		u.fetched = u.fetched || u.mentioned(cmd.String())
 	}

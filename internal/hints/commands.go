@@ -11,7 +11,7 @@ import (
 )
 
 // dateWord finds where a line asks for the time.
-var dateWord = regexp.MustCompile("(?:^|[^\\w-])g?date(?:$|[^\\w-])|datetime|new Date|time\\.time|Time\\.now|Date\\.now")
+var dateWord = regexp.MustCompile(`(?:^|[^\w-])g?date(?:$|[^\w-])|datetime|new Date|time\.time|Time\.now|Date\.now`)
 
 // timestamp looks for a time that a RUN writes into a file.
 func (c *checker) timestamp(r *run) {
@@ -57,7 +57,7 @@ func (c *checker) git(r *run) {
 			given = given || slices.ContainsFunc(cmd.SourcePaths, func(s string) bool { return isContext(s) || path.Base(s) == ".git" })
 			own = own || cmd.KeepGitDir != nil && *cmd.KeepGitDir
 		case *instructions.RunCommand:
-			own = own || makes(c.file.scripts[cmd])
+			own = own || makes(c.file.known[cmd].script)
 		}
 	}
 	if own || !given || makes(r.script) {

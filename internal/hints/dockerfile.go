@@ -21,8 +21,8 @@ type file struct {
 	globals  variables // values of ARGs before the first FROM
 	contexts []string
 	stages   []*stage
-	runs     []*run                               // of the stages that count, in the order of the file
-	scripts  map[*instructions.RunCommand]*script // theirs
+	runs     []*run                            // of the stages that count, in the order of the file
+	known    map[*instructions.RunCommand]*run // the same, by what they are made of
 }
 
 // stage is a stage of it.
@@ -37,11 +37,13 @@ type stage struct {
 // run is a RUN.
 type run struct {
 	*instructions.RunCommand
-	stage  *stage
-	at     int // in the stage's commands
-	text   string
-	script *script
-	steps  []*report.Step // what is known of it
+	stage   *stage
+	at      int    // in the stage's commands
+	text    string // what the shell reads
+	code    string // all that it says
+	fetched string // what it fetches, by URLs and git
+	script  *script
+	steps   []*report.Step // what is known of it
 }
 
 // line is the first line of an instruction.
@@ -129,8 +131,10 @@ func (f *file) reach(target string) {
 		for i, c := range s.Commands {
 			if c, ok := c.(*instructions.RunCommand); ok {
 				r := &run{RunCommand: c, stage: s, at: i, text: command(c)}
+				r.code = strings.Join(r.FlagsUsed, " ") + r.String() + r.text
+				r.fetched = strings.Join(fetches.FindAllString(r.text, -1), "\n")
 				r.script = readScript(r.text)
-				f.scripts[c] = r.script
+				f.known[c] = r
 				f.runs = append(f.runs, r)
 			}
 		}
@@ -238,6 +242,7 @@ type copied struct {
 // contexts lists the copies of the whole context that a RUN stands on, and gives the RUN's working directory in the same form.
 func (r *run) contexts() (list []copied, cwd string) {
 	f := r.stage.file
+	cwd = "."
 	vars := variables{}
 	maps.Copy(vars, f.globals)
 	for _, c := range r.before() {

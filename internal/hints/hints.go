@@ -115,7 +115,8 @@ func (r Request) read() (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	stages, globals, err := instructions.Parse(parsed.AST, nil)
+	deaf := linter.New(&linter.Config{}) // none at all fails at a "# check=" above an instruction
+	stages, globals, err := instructions.Parse(parsed.AST, deaf)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (r Request) read() (*file, error) {
 	}
 	f := &file{
 		lines: strings.Split(string(r.Dockerfile), "\n"), escape: parsed.EscapeToken, contexts: r.Contexts,
-		globals: variables{}, scripts: map[*instructions.RunCommand]*script{},
+		globals: variables{}, known: map[*instructions.RunCommand]*run{},
 	}
 	f.setGlobals(globals, r.Args)
 	f.addStages(stages)

@@ -19,8 +19,9 @@ func (c *checker) observed(r *run) (known bool) {
 		list, all := c.looks(s)
 		known = known || all
 		for _, l := range list {
-			git = cmp.Or(git, l.git())
-			for _, top := range r.tops(l, s) {
+			tops := r.tops(l, s)
+			git = cmp.Or(git, l.git(tops))
+			for _, top := range tops {
 				text := l.all(top)
 				whole = cmp.Or(whole, text)
 				if text == "" {
@@ -46,8 +47,8 @@ func (c *checker) observed(r *run) (known bool) {
 var quiet = words("config description hooks info shallow commondir gitdir worktrees modules branches")
 
 // git says which file below a .git the step read; empty for none. A repository that ADD fetched is one that the Dockerfile names, and a
-// bind mount of .git itself is wanted.
-func (l looked) git() string {
+// bind mount of .git itself is wanted. tops are where the build context is.
+func (l looked) git(tops []string) string {
 	if title := instruction(l.step); strings.HasPrefix(title, "ADD ") && (strings.Contains(title, "://") || strings.Contains(title, "git@")) {
 		return ""
 	}
@@ -56,7 +57,7 @@ func (l looked) git() string {
 		i := slices.Index(names, ".git")
 		switch {
 		case s.Kind&observation.Whole != 0 && i < 0:
-			if l.hasGit(s.Path) {
+			if l.hasGit(s.Path) || slices.ContainsFunc(tops, func(top string) bool { return holds(s.Path, top) && l.hasGit(top) }) {
 				return "This RUN looked at all of " + l.shown(s.Path) + ", with .git in it"
 			}
 		case i < 0 || s.Kind&(observation.Content|observation.Whole|observation.List) == 0 || missing(s):
@@ -130,14 +131,16 @@ const (
 	manyDirs  = 10
 )
 
+// holds tells whether a path is that of a directory or of one above it.
+func holds(p, dir string) bool { return p == "" || p == dir || strings.HasPrefix(dir, p+"/") }
+
 // all says that the step looked at everything below a directory; empty where it did not.
 func (l looked) all(top string) string {
-	holds := func(p string) bool { return p == "" || p == top || strings.HasPrefix(top, p+"/") }
 	kinds := make(map[string]observation.Kind, len(l.seen))
 	covered := false
 	for _, s := range l.seen {
 		kinds[s.Path] = s.Kind
-		covered = covered || s.Kind&observation.Whole != 0 && holds(s.Path)
+		covered = covered || s.Kind&observation.Whole != 0 && holds(s.Path, top)
 	}
 	name := l.shown(top)
 	n := find(l.root, top)
