@@ -241,7 +241,8 @@ func (s *Session) has(ctx context.Context, src *Source, rec *record.Record, copi
 	return true
 }
 
-// elsewhere tells whether another scope of the same store, which everybody reads who reads the target, has the very record.
+// elsewhere tells whether another scope of the same store, which everybody reads who reads the target, has the very record; of a hint, whenever
+// it was written.
 func (s *Session) elsewhere(ctx context.Context, t *Target, rec *record.Record, copies map[key.Digest][]catalog.Blob) bool {
 	s.mu.Lock()
 	forgotten := s.forgotten[rec.Key]
@@ -253,7 +254,8 @@ func (s *Session) elsewhere(ctx context.Context, t *Target, rec *record.Record, 
 		if !s.has(ctx, src, rec, copies) {
 			continue
 		}
-		if e, ok := src.reader.Record(ctx, rec.Key); ok && e.Record.Digest() == rec.Digest() {
+		e, ok := src.reader.Record(ctx, rec.Key)
+		if ok && (e.Record.Digest() == rec.Digest() || rec.OnlyHint() && bytes.Equal(e.Record.Hint, rec.Hint)) {
 			return true
 		}
 	}
@@ -285,13 +287,26 @@ func (s *Session) complete(ctx context.Context, t *Target, u *use, copies map[ke
 // those who get the image. Records that only name trees stay.
 func (s *Session) Records(ctx context.Context, holds func(identity key.Digest) bool) []*record.Record {
 	var out []*record.Record
-	seen := map[key.Digest]bool{}
+	seen, kept := map[key.Digest]bool{}, map[key.Digest]bool{}
 	add := func(r *record.Record) {
 		if !seen[r.Key] {
 			seen[r.Key] = true
 			rec := *r
 			rec.From = ""
 			out = append(out, &rec)
+		}
+	}
+	var keep func(keys []key.Digest)
+	keep = func(keys []key.Digest) {
+		for _, k := range keys {
+			if kept[k] {
+				continue
+			}
+			kept[k] = true
+			if rec, ok := s.Get(ctx, k); ok {
+				add(rec)
+				keep(rec.With)
+			}
 		}
 	}
 	for _, u := range s.uses() {
@@ -302,11 +317,7 @@ func (s *Session) Records(ctx context.Context, holds func(identity key.Digest) b
 		if !slices.ContainsFunc(u.layers, func(l *layer.Layer) bool { return holds(l.Identity) }) {
 			continue
 		}
-		for _, k := range u.rec.With {
-			if rec, ok := s.Get(ctx, k); ok {
-				add(rec)
-			}
-		}
+		keep(u.rec.With)
 	}
 	slices.SortFunc(out, func(a, b *record.Record) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	return out

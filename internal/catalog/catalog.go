@@ -55,7 +55,7 @@ type Change struct {
 	Trees  map[key.Digest]ocispecs.Descriptor // tree's own digest (record.Layer.Tree) -> blob, zstd-compressed
 	Layers map[key.Digest][]Blob              // identity -> copies
 	Mounts []MountPut                         // merged in this order
-	// Used are keys whose records this build used, and with them those that they name (record.Record.With).
+	// Used are keys whose records this build used, and with them those that they keep (record.Record.With).
 	Used []key.Digest
 	// Gone are blobs of the catalog that turned out to be missing or damaged: what names them goes.
 	Gone []digest.Digest

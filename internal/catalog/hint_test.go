@@ -221,8 +221,9 @@ func TestListsOfManyWriters(t *testing.T) {
 
 // TestUsesOfWhatARecordKeeps: what a record names is as recently used as it is, whoever says so.
 func TestUsesOfWhatARecordKeeps(t *testing.T) {
-	c := join(step("s", "x"), hint("s", 1, 10), hint("t", 1, 10))
-	c.Put[0].Record.With = []key.Digest{keyOf("hint s"), keyOf("nowhere")}
+	c := join(step("s", "x"), hint("s", 1, 10), hint("t", 1, 10), step("seen", "x"))
+	c.Put[0].Record.With = []key.Digest{keyOf("seen"), keyOf("nowhere")}
+	c.Put[3].Record.With = []key.Digest{keyOf("hint s"), keyOf("s")}
 	s := merge(newState(), c, nil, epoch)
 	after := epoch.Add(time.Hour)
 	s = merge(s, Change{Used: []key.Digest{keyOf("s")}}, nil, after)
@@ -232,10 +233,10 @@ func TestUsesOfWhatARecordKeeps(t *testing.T) {
 			used = append(used, e.Record.Key.String())
 		}
 	}
-	want := []string{keyOf("s").String(), keyOf("hint s").String()}
+	want := []string{keyOf("s").String(), keyOf("hint s").String(), keyOf("seen").String()}
 	slices.Sort(used)
 	slices.Sort(want)
-	if !slices.Equal(used, want) || len(s.records) != 3 {
+	if !slices.Equal(used, want) || len(s.records) != 4 {
 		t.Errorf("used: %q, want %q", used, want)
 	}
 }

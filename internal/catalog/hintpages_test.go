@@ -17,7 +17,8 @@ func observedStep(name, what string, n int) Change {
 	seen.Key = keyOf("seen " + name + what)
 	set := hint("set of "+name, len(name)*31+int(name[len(name)-1]), n)
 	list := adds(name, name)
-	c.Put[0].Record.With = []key.Digest{seen.Key, set.Put[0].Record.Key, list.Put[0].Record.Key}
+	c.Put[0].Record.With = []key.Digest{seen.Key}
+	seen.With = []key.Digest{set.Put[0].Record.Key, list.Put[0].Record.Key}
 	return join(c, Change{Put: []Put{{Record: &seen}}}, set, list)
 }
 

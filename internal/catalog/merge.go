@@ -82,16 +82,16 @@ func merge(s state, c Change, missing map[digest.Digest]bool, now time.Time) sta
 	return out
 }
 
-// use notes that a record was used, and those that it keeps.
+// use notes that a record was used, and those that it keeps, and what they keep.
 func (s state) use(k key.Digest, now time.Time) {
-	e, have := s.records[k]
-	if !have {
-		return
-	}
-	for _, k := range append([]key.Digest{k}, e.Record.With...) {
-		if e, have := s.records[k]; have {
+	next, done := []key.Digest{k}, map[key.Digest]bool{}
+	for ; len(next) > 0; next = next[1:] {
+		k := next[0]
+		if e, have := s.records[k]; have && !done[k] {
+			done[k] = true
 			e.Used = later(e.Used, now)
 			s.records[k] = e
+			next = append(next, e.Record.With...)
 		}
 	}
 }

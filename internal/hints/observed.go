@@ -232,14 +232,14 @@ func (r *run) has(start ...string) bool {
 
 // withoutGit is the way out for a RUN that reads .git.
 func (r *run) withoutGit() string {
-	out := "Name .git in .dockerignore"
 	switch {
 	case r.has("git"):
-		return out + " and give the commit as an ARG below the costly RUNs, or mount .git for a small RUN of its own"
+		return "Give the commit as an ARG below the costly RUNs and name .git in .dockerignore, or mount .git for a small RUN of its own: " +
+			"RUN --mount=type=bind,source=.git,target=.git"
 	case r.has("go", "build") || r.has("go", "install"):
-		return out + ", or build with -buildvcs=false: go asks git for the commit"
+		return "Name .git in .dockerignore, or build with -buildvcs=false: go asks git for the commit"
 	}
-	return out
+	return "Name .git in .dockerignore"
 }
 
 // withoutAll is the way out for a RUN that looks at everything.
@@ -260,13 +260,21 @@ func (r *run) withoutAll() string {
 	return "Name what it does not need in .dockerignore, or copy or mount only what it needs"
 }
 
-// unobserved says that a RUN could not be observed. Where that is so for all of them, it is the machine or a flag, not the Dockerfile.
+// unobserved says that a layer that a RUN is given cannot be observed. Where nothing of it was, that is due to the machine or a flag,
+// not to the Dockerfile.
 func (c *checker) unobserved(r *run) {
 	for _, s := range r.steps {
-		if s.Not != "" && c.past.observed {
-			c.warn(ruleUnobserved, r.Comments(), r.Location(), "What this RUN looks at could not be observed (%s): any change to the files "+
-				"that it is given makes it run again", shown(s.Not))
+		if s.Not != "" && !blind(s) {
+			c.warn(ruleUnobserved, r.Comments(), r.Location(), "A layer that this RUN is given cannot be observed (%s): "+
+				"any change to it makes this run again", shown(s.Not))
 			return
 		}
 	}
+}
+
+// blind tells whether there was something to observe, and it was not.
+func blind(s *report.Step) bool {
+	return slices.ContainsFunc(s.Inputs, func(in report.Input) bool {
+		return slices.ContainsFunc(in.Groups, func(g report.Group) bool { return g.Observed && g.Seen == nil })
+	})
 }

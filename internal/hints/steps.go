@@ -14,7 +14,6 @@ import (
 type past struct {
 	full, bare map[string][]*report.Step
 	documents  []*report.Step // that run a here-document as a file: its text is not in the recipe
-	observed   bool           // some were observed
 }
 
 func remember(b *report.Build) *past {
@@ -28,7 +27,6 @@ func remember(b *report.Build) *past {
 		if s.Type != report.Run || len(args) == 0 {
 			continue
 		}
-		p.observed = p.observed || s.Not == ""
 		full, bare := blanks(strings.Join(args, " ")), blanks(args[len(args)-1])
 		p.full[full] = append(p.full[full], s)
 		p.bare[bare] = append(p.bare[bare], s)

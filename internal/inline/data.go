@@ -116,11 +116,15 @@ func (d *Data) Clamped(epoch time.Time) *Data {
 	return out
 }
 
-// withoutHints gives the data without records that are only hints; nor do others name them, or what else is not here.
+// withoutHints gives the data without records that are only hints or keep some, which are found through them. Nor do others name them, or
+// what else is not here.
 func (d *Data) withoutHints() *Data {
-	here := map[key.Digest]bool{}
+	hint, here := map[key.Digest]bool{}, map[key.Digest]bool{}
 	for _, r := range d.Records {
-		here[r.Key] = !r.OnlyHint()
+		hint[r.Key] = r.OnlyHint()
+	}
+	for _, r := range d.Records {
+		here[r.Key] = !hint[r.Key] && !slices.ContainsFunc(r.With, func(k key.Digest) bool { return hint[k] })
 	}
 	out := &Data{Layers: d.Layers}
 	for _, r := range d.Records {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -19,6 +20,10 @@ const (
 	// mostFetches is how many contents are opened at a time.
 	mostFetches = 32
 )
+
+// nearby is how fast contents come that are on this machine's disk. Where the last one of a part was not slower, the next small one is
+// not waited for by another goroutine, which costs as much as getting it.
+const nearby = 2 * time.Millisecond
 
 // file is a File's part of an inode.
 type file struct {
@@ -91,14 +96,19 @@ func (fs *FS) acquire(cancel <-chan struct{}, pid uint32, n *inode) (*content, e
 		return ready, nil
 	}
 	fl := f.flight
-	if fl == nil {
+	first := fl == nil
+	if first {
 		fl = &flight{done: make(chan struct{})}
 		f.flight = fl
-		go fs.fly(n, fl)
 	}
 	fl.waiting++
 	c.mu.Unlock()
-
+	switch {
+	case first && n.part.near.Load() && n.node.Size <= inMemory:
+		fs.fly(n, fl) // there will be nothing to wait for
+	case first:
+		go fs.fly(n, fl)
+	}
 	err := fs.await(cancel, pid, fl)
 	if err == nil {
 		return fl.content, fl.err
@@ -127,7 +137,9 @@ func (fs *FS) fly(n *inode, fl *flight) {
 	select {
 	case fs.contents.fetches <- struct{}{}:
 		defer func() { <-fs.contents.fetches }()
+		start := time.Now()
 		got, err = fs.fetch(n)
+		n.part.near.Store(err == nil && time.Since(start) < nearby)
 	case <-fs.ctx.Done():
 		err = context.Cause(fs.ctx)
 	}

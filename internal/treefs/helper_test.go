@@ -31,7 +31,9 @@ func draw(t testing.TB) *sketch {
 	return &sketch{t: t, entries: map[string][]tree.Entry{}, dirs: map[string]*tree.Node{"": dirNode(0o755)}, bytes: map[key.Digest][]byte{}}
 }
 
-func dirNode(mode uint32) *tree.Node { return &tree.Node{Kind: tree.Dir, Meta: tree.Meta{Mode: mode, MTime: 1_600_000_000_000_000_001}} }
+func dirNode(mode uint32) *tree.Node {
+	return &tree.Node{Kind: tree.Dir, Meta: tree.Meta{Mode: mode, MTime: 1_600_000_000_000_000_001}}
+}
 
 // put adds a node, and directories that lead to it.
 func (s *sketch) put(path string, n *tree.Node) *sketch {
@@ -153,23 +155,27 @@ func isMounted(t testing.TB, dir string) bool {
 // over mounts an overlay whose lowers are given, the topmost first, and gives its root. It is unmounted before the file system is.
 func over(t testing.TB, lowers ...string) string {
 	t.Helper()
+	root, done := overlayOn(t, lowers...)
+	t.Cleanup(done)
+	return root
+}
+
+func overlayOn(t testing.TB, lowers ...string) (root string, done func()) {
+	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"upper", "work", "root"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
 	}
-	root := filepath.Join(dir, "root")
+	root = filepath.Join(dir, "root")
 	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=off,metacopy=off,index=off,xino=on", strings.Join(lowers, ":"), dir, dir)
 	if err := unix.Mount("overlay", root, "overlay", 0, opts); err != nil {
 		t.Fatalf("mount overlay: %v", err)
 	}
-	t.Cleanup(func() {
+	return root, func() {
 		if err := unix.Unmount(root, 0); err != nil {
 			t.Error(err)
 		}
-	})
-	return root
+	}
 }
 
 // native makes a directory with these files ("path=text").

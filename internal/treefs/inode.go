@@ -16,6 +16,7 @@ type part struct {
 	root     *inode
 	contents layer.Source
 	groups   map[uint64]*group // of hard links that have several names here
+	near     atomic.Bool       // contents came at once the last time
 	noPass   atomic.Bool       // the kernel does not take the files that this part's contents are in
 }
 
@@ -81,12 +82,17 @@ func (t *inodes) reserve(n int) uint64 {
 }
 
 // plant makes the directory that holds the parts, and learns what has to be known of all of them at once: whether there are
-// extended attributes, which files have several names, and whether one is large enough to be handed to the kernel.
-func (fs *FS) plant(parts []Part) (large bool, err error) {
+// extended attributes, which files have several names, and whether files are to be handed to the kernel.
+func (fs *FS) plant(parts []Part) (hand bool, err error) {
 	fs.inodes.known = make([]*inode, 1) // 0 is no number
 	fs.bare = true
 	own := tree.Empty()
 	fs.own = fs.add(&inode{node: own, number: fs.inodes.reserve(1), dir: &directory{parent: 1, loaded: true}})
+	fs.passSize = fs.opt.Passthrough
+	if fs.passSize == 0 {
+		fs.passSize = passthroughSize
+	}
+	files, large := int64(0), int64(0)
 	d := fs.own.dir
 	for i, p := range parts {
 		pt := &part{contents: p.Contents, groups: map[uint64]*group{}}
@@ -97,7 +103,7 @@ func (fs *FS) plant(parts []Part) (large bool, err error) {
 		if err := s.walk(p.Root); err != nil {
 			return false, err
 		}
-		large = large || s.large
+		files, large = files+s.files, large+s.large
 		for g, names := range pt.groups {
 			if names.names < 2 {
 				delete(pt.groups, g)
@@ -117,14 +123,15 @@ func (fs *FS) plant(parts []Part) (large bool, err error) {
 		}
 		d.known = append(d.known, fs.parts[i].root)
 	}
-	return large, nil
+	return large > 0 && (fs.opt.Passthrough != 0 || large/payingShare >= files), nil
 }
 
 // survey goes once through a tree.
 type survey struct {
 	fs    *FS
 	part  *part
-	large bool
+	files int64
+	large int64 // bytes of files that may be handed to the kernel
 }
 
 func (s *survey) walk(n *tree.Node) error {
@@ -132,8 +139,11 @@ func (s *survey) walk(n *tree.Node) error {
 		s.fs.bare = false
 	}
 	if n.Kind != tree.Dir {
-		if n.Kind == tree.File && n.Size >= s.fs.opt.Passthrough {
-			s.large = true
+		if n.Kind == tree.File {
+			s.files++
+			if n.Size >= s.fs.passSize {
+				s.large += n.Size
+			}
 		}
 		if n.Group != 0 {
 			g := s.part.groups[n.Group]

@@ -33,7 +33,8 @@ type Options struct {
 	Temp string
 	// Copy has all contents go through this process, and none of them handed to the kernel as files to read itself.
 	Copy bool
-	// Passthrough is the size from which files are handed to the kernel, in bytes; 0 for what was measured to be best.
+	// Passthrough is the size from which files are handed to the kernel, in bytes. 0 is passthroughSize where that pays: handing over
+	// any file makes opening all of them dearer.
 	Passthrough int64
 
 	device string // instead of /dev/fuse
@@ -55,6 +56,7 @@ type FS struct {
 	// noOpendir: the kernel can do without being asked to open directories. noOpen: files as well; what is noted then is reading.
 	noOpendir, noOpen bool
 	pass              atomic.Bool // files are handed to the kernel
+	passSize          int64       // from this size, in bytes
 
 	caller   context.Context // of Mount
 	ctx      context.Context // ends with caller and with Close
@@ -71,8 +73,9 @@ type FS struct {
 	closed error
 }
 
-// mostRequest is the largest read that the kernel may ask for at once, in bytes; it is the kernel's own limit.
-const mostRequest = 1 << 20
+// mostRequest is the largest read that the kernel may ask for at once, in bytes. It does not read further ahead, and what it may ask
+// for is room that each request takes.
+const mostRequest = 128 << 10
 
 // mostBackground is how many reads ahead may be under way.
 const mostBackground = 64
@@ -86,13 +89,10 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 	if opt.device == "" {
 		opt.device = "/dev/fuse"
 	}
-	if opt.Passthrough == 0 {
-		opt.Passthrough = passthroughSize
-	}
 	fs := &FS{dir: dir, opt: opt, caller: ctx, served: make(chan struct{})}
 	fs.ctx, fs.cancel = context.WithCancelCause(ctx)
 	fs.contents.init()
-	large, err := fs.plant(parts)
+	hand, err := fs.plant(parts)
 	if err != nil {
 		return nil, fmt.Errorf("show layers: %w", err)
 	}
@@ -107,7 +107,7 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 		}
 	}()
 	disabled := uint64(0)
-	if opt.Copy || !large {
+	if opt.Copy || !hand {
 		disabled = fuse.CAP_PASSTHROUGH
 	}
 	// The server takes fd. It asks the kernel for what it can do before it returns.

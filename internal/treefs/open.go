@@ -12,8 +12,13 @@ import (
 	"larder/internal/tree"
 )
 
-// passthroughSize is the size from which handing a file to the kernel is worth the calls that it takes, in bytes.
-const passthroughSize = 1 << 20
+// What was measured, in time of the processors: where no file is handed to the kernel, it need not be asked to open any, which spares
+// 55 us whenever one is opened; a large file that is handed over spares 0.7 ns for a byte, the first time that it is read. So files are
+// handed over where there are at least payingShare bytes of large ones for each file that there is, so that each may be opened some times.
+const (
+	passthroughSize = 512 << 10
+	payingShare     = 256 << 10
+)
 
 // counted is the handle of an open that Release has to count.
 const counted = 1
@@ -34,7 +39,7 @@ func (r requests) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOu
 	if n.file == nil {
 		return fuse.OK
 	}
-	if n.node.Size < r.fs.opt.Passthrough || n.node.Size <= inMemory {
+	if n.node.Size < r.fs.passSize || n.node.Size <= inMemory {
 		return r.fs.ready(cancel, in.Pid, n)
 	}
 	id, status := r.fs.openLarge(cancel, in.Pid, n)
@@ -137,7 +142,7 @@ func (r requests) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fus
 	}
 	defer c.done()
 	if c.disk == nil {
-		return fuse.ReadResultData(c.bytes[off : off+size]), fuse.OK
+		return fuse.ReadResultVector([][]byte{c.bytes[off : off+size]}), fuse.OK
 	}
 	if _, err := c.disk.ReadAt(buf[:size], c.start+off); err != nil {
 		if err == io.EOF {
@@ -145,7 +150,7 @@ func (r requests) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fus
 		}
 		return nil, r.fs.status(err)
 	}
-	return fuse.ReadResultData(buf[:size]), fuse.OK
+	return fuse.ReadResultVector([][]byte{buf[:size]}), fuse.OK
 }
 
 // status is what the step is told of a failure that Err has.
