@@ -17,7 +17,7 @@ var rooms = [][]string{
 	{"cmd/larder"},
 	{"internal/cli"},
 	{"internal/build"},
-	{"internal/frontend", "internal/automount"},
+	{"internal/frontend", "internal/automount", "internal/hints"},
 	{"internal/solve"},
 	{"internal/fileop", "internal/runstep"},
 	{"internal/runtime", "internal/cachemount"},

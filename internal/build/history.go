@@ -118,7 +118,7 @@ func (h *history) keep(ctx context.Context, now *report.Build, changed bool) err
 	if data, err = now.Marshal(maxRemembered); err != nil {
 		return err
 	}
-	rec, err := h.b.session.PutHint(ctx, &record.Record{Key: h.key, Name: "build", Created: now.Began.Truncate(time.Second), Hint: data}, false)
+	rec, err := h.b.session.PutHint(ctx, &record.Record{Key: h.key, Created: now.Began.Truncate(time.Second), Hint: data}, false)
 	if err != nil {
 		return err
 	}

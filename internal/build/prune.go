@@ -120,29 +120,53 @@ func (e *Engine) blobUse(context.Context) ([]Use, error) {
 	return out, err
 }
 
-// recordUse lists records, and trees as recently used as the records that name them.
+// recordUse lists records, and trees as recently used as the records that name them. A record is used as well when one is that names it as
+// what helped on the way to it.
 func (e *Engine) recordUse(context.Context) ([]Use, error) {
-	var out []Use
-	used := map[key.Digest]time.Time{}
+	type kept struct {
+		size int64
+		at   time.Time
+		with []key.Digest
+	}
+	records := map[key.Digest]*kept{}
+	trees := map[key.Digest]time.Time{}
 	err := e.records.Walk(func(r *record.Record, size int64, at time.Time) error {
 		for _, o := range r.Outputs {
 			for _, l := range o.Layers {
-				if at.After(used[l.Tree]) {
-					used[l.Tree] = at
+				if at.After(trees[l.Tree]) {
+					trees[l.Tree] = at
 				}
 			}
 		}
-		out = append(out, Use{Kind: "record", Name: r.Key.String(), Size: size, Used: at, remove: func(context.Context) (bool, error) {
-			return true, e.records.Delete(r.Key)
-		}})
+		records[r.Key] = &kept{size, at, r.With}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	var use func(k key.Digest, at time.Time)
+	use = func(k key.Digest, at time.Time) {
+		if r := records[k]; r != nil && at.After(r.at) { // so it ends, whoever names whom
+			r.at = at
+			for _, with := range r.with {
+				use(with, at)
+			}
+		}
+	}
+	for _, r := range records {
+		for _, with := range r.with {
+			use(with, r.at)
+		}
+	}
+	var out []Use
+	for k, r := range records {
+		out = append(out, Use{Kind: "record", Name: k.String(), Size: r.size, Used: r.at, remove: func(context.Context) (bool, error) {
+			return true, e.records.Delete(k)
+		}})
+	}
 	err = e.records.WalkTrees(func(d key.Digest, size int64, at time.Time) error {
-		if used[d].After(at) {
-			at = used[d]
+		if trees[d].After(at) {
+			at = trees[d]
 		}
 		out = append(out, Use{Kind: "tree", Name: d.String(), Size: size, Used: at, remove: func(context.Context) (bool, error) {
 			return true, e.records.DeleteTree(d)

@@ -153,6 +153,7 @@ type inspected struct {
 	Used     time.Time        `json:"last_used"`
 	Duration time.Duration    `json:"duration,omitempty"` // nanoseconds
 	Data     int              `json:"data,omitempty"`     // bytes
+	Hint     int              `json:"hint,omitempty"`     // bytes
 	Layers   []inspectedLayer `json:"layers,omitempty"`
 	Size     int64            `json:"size"` // of its blobs, the smallest copy of each layer
 }
@@ -196,14 +197,14 @@ func (r *remoteCache) inspect(ctx context.Context, all, asJSON bool) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", oneLine(l.Scope), stepText(l), made, took, r.ago(l.Used), len(l.Layers), size(l.Size))
 	}
 	if hidden > 0 {
-		fmt.Fprintf(w, "and %s about layers and destinations (--verbose)\n", count(hidden, "record"))
+		fmt.Fprintf(w, "and %s about layers, destinations and hints (--verbose)\n", count(hidden, "record"))
 	}
 	return w.Flush()
 }
 
 func inspectEntry(ctx context.Context, c *catalog.Catalog, e catalog.Entry) inspected {
 	rec := e.Record
-	l := inspected{Scope: c.Name().Scope, Key: rec.Key, Name: rec.Name, Used: e.Used, Duration: rec.Duration, Data: len(rec.Data)}
+	l := inspected{Scope: c.Name().Scope, Key: rec.Key, Name: rec.Name, Used: e.Used, Duration: rec.Duration, Data: len(rec.Data), Hint: len(rec.Hint)}
 	if !rec.Created.IsZero() {
 		l.Made = &rec.Created
 	}
@@ -237,6 +238,8 @@ func stepText(l inspected) string {
 		return oneLine(l.Name)
 	case l.Data > 0:
 		return "(a destination) " + l.Key.Hex()[:12]
+	case l.Hint > 0:
+		return "(a hint) " + l.Key.Hex()[:12]
 	}
 	return "(a layer) " + l.Key.Hex()[:12]
 }

@@ -150,7 +150,7 @@ func (s *Solver) accountExec(j job, op *pb.ExecOp, v *seeing) *report.Step {
 	if v == nil {
 		for _, m := range op.Mounts {
 			if m.MountType == pb.MountType_BIND && m.Input >= 0 && int(m.Input) < len(j.inputs) {
-				g := report.Group{Layers: s.accountLayers(j.inputs[m.Input].Layers())}
+				g := report.Group{Layers: s.accountLayers(j.inputs[m.Input].Layers(), false)}
 				step.Inputs = append(step.Inputs, report.Input{Place: m.Dest, Groups: []report.Group{g}})
 			}
 		}
@@ -159,21 +159,22 @@ func (s *Solver) accountExec(j job, op *pb.ExecOp, v *seeing) *report.Step {
 	for _, in := range v.inputs {
 		input := report.Input{Place: op.Mounts[in.Mount].Dest, Source: strings.TrimPrefix(in.Path, "/")}
 		for _, g := range in.Groups {
-			input.Groups = append(input.Groups, report.Group{Layers: s.accountLayers(g.Layers), Observed: g.Observed, Root: g.Root})
+			input.Groups = append(input.Groups, report.Group{Layers: s.accountLayers(g.Layers, true), Observed: g.Observed, Root: g.Root})
 		}
 		step.Inputs = append(step.Inputs, input)
 	}
 	return step
 }
 
-func (s *Solver) accountLayers(layers []*layer.Layer) []report.Layer {
+// accountLayers gives what is known of layers; with trees, what observed ones have, which was read for their groups.
+func (s *Solver) accountLayers(layers []*layer.Layer, trees bool) []report.Layer {
 	s.stats.Lock()
 	defer s.stats.Unlock()
 	var out []report.Layer
 	for _, l := range layers {
 		r := report.Layer{Identity: l.Identity, Step: s.makers[l.Identity], Image: s.images[l.Identity], Tree: s.trees[l.Identity]}
-		if !l.Pinned {
-			r.Root, _ = l.Tree(context.Background()) // of an observed layer: it was read for its group
+		if trees && !l.Pinned {
+			r.Root, _ = l.Tree(context.Background())
 		}
 		out = append(out, r)
 	}

@@ -88,8 +88,7 @@ func (s *Solver) recallObserved(ctx context.Context, j job, k key.Digest, v *see
 		return nil, false, nil
 	}
 	var lists [][]key.Digest
-	recs := s.opt.Records.All(ctx, v.key)
-	for _, rec := range recs {
+	for _, rec := range s.opt.Records.All(ctx, v.key) {
 		if list, err := observation.UnmarshalList(rec.Hint); err == nil {
 			lists = append(lists, list)
 		}
@@ -114,11 +113,9 @@ func (s *Solver) recallObserved(ctx context.Context, j job, k key.Digest, v *see
 			}
 			continue
 		}
-		for _, rec := range append(recs, rec) {
-			s.used(rec, nil, false)
-		}
+		s.used(rec, nil, false)
 		step.How = report.Observed
-		if err := fill(step, set, v.parts); err != nil {
+		if err := errors.Join(fill(step, set, v.parts), s.list(ctx, v, d, rec)); err != nil {
 			return nil, false, err
 		}
 		return out, true, s.derive(ctx, j, k, found)
@@ -173,12 +170,11 @@ func (s *Solver) keepObserved(ctx context.Context, j job, rec *record.Record, v 
 		return err
 	}
 	d := l.set.Digest()
-	set := &record.Record{Key: pathSetKey(d), Name: rec.Name, Created: rec.Created, Hint: data}
+	set := &record.Record{Key: pathSetKey(d), Created: rec.Created, Hint: data}
 	if set, err = s.opt.Records.PutHint(ctx, set, false); err != nil {
 		return err
 	}
-	list := &record.Record{Key: v.key, Name: rec.Name, Created: rec.Created, Hint: observation.MarshalList([]key.Digest{d})}
-	if list, err = s.opt.Records.PutHint(ctx, list, true); err != nil {
+	if err := s.list(ctx, v, d, set); err != nil {
 		return err
 	}
 	seen := *rec
@@ -187,8 +183,18 @@ func (s *Solver) keepObserved(ctx context.Context, j job, rec *record.Record, v 
 	if err != nil {
 		return err
 	}
-	for _, r := range []*record.Record{set, list, kept} {
-		s.used(r, nil, false)
-	}
+	s.used(set, nil, false)
+	s.used(kept, nil, false)
 	return nil
+}
+
+// list notes that a path set, which has a record, was of use for a recipe.
+func (s *Solver) list(ctx context.Context, v *seeing, d key.Digest, set *record.Record) error {
+	rec, err := s.opt.Records.PutHint(ctx, &record.Record{
+		Key: v.key, Created: set.Created, Hint: observation.MarshalList([]key.Digest{d}), From: set.From,
+	}, true)
+	if err == nil {
+		s.used(rec, nil, false)
+	}
+	return err
 }
