@@ -84,16 +84,24 @@ func (c *checker) argument(s *stage, at int, arg *instructions.ArgCommand, a ins
 		return
 	}
 	var hit []int
+	prints := 0
 	for _, r := range s.below(at) {
-		if !u.mentioned(r.code) && r.suffers(u) {
+		switch named := u.mentioned(r.code); {
+		case !named && r.suffers(u):
 			hit = append(hit, line(r))
+		case named && prints == 0 && r.onlyPrints(u):
+			prints = line(r)
 		}
 	}
-	if len(hit) == 0 {
-		return
-	}
 	where := c.file.narrow(arg.Location(), func(text string) bool { return names(text, a.Key) })
-	if len(hit) == 1 {
+	switch len(hit) {
+	case 0:
+		if prints > 0 {
+			c.warn(ruleArgTooEarly, arg.Comments(), where, "%s has another value in each build, and the RUN in line %d, which does no more than print it, "+
+				"runs again each time with all else that it does. Print it in a RUN of its own, and declare the ARG right above that", a.Key, prints)
+		}
+		return
+	case 1:
 		c.warn(ruleArgTooEarly, arg.Comments(), where, "%s has another value in each build, and the RUN in line %d, which does not use it, has it in its "+
 			"environment: it runs again each time. Declare the ARG below it; where only a label needs it, at the end of the last stage", a.Key, hit[0])
 		return
@@ -208,4 +216,25 @@ func (r *run) suffers(u *uses) bool {
 		return u.somebody && !u.env
 	}
 	return slices.ContainsFunc(s.calls, func(c call) bool { return !c.isCheap() })
+}
+
+// statements are what separates the commands of a shell text, roughly.
+var statements = regexp.MustCompile(`&&|\|\||[;\n]`)
+
+// onlyPrints tells whether a RUN that installs something names a variable for echo and printf only.
+func (r *run) onlyPrints(u *uses) bool {
+	if r.script.opaque || !slices.ContainsFunc(r.script.calls, func(c call) bool { return c.setsUp() && !c.isCheap() }) {
+		return false
+	}
+	printed := false
+	for _, st := range statements.Split(r.text, -1) {
+		if !u.mentioned(st) {
+			continue
+		}
+		if word := words(st)[0]; word != "echo" && word != "printf" {
+			return false
+		}
+		printed = true
+	}
+	return printed
 }

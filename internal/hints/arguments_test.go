@@ -51,7 +51,18 @@ RUN CGO_ENABLED=0 go build -ldflags="-X main.BuildDate=${BUILD_DATE} -X main.Git
 	{"a here-document", "FROM a:1\nARG GITHUB_SHA\nRUN <<EOF\napk add git\nEOF\nRUN echo ${GITHUB_SHA} > v\n", "[2 ArgTooEarly]", "line 3,"},
 	{"a global one that is declared again", "ARG BUILD_ID=0\nFROM a:1\nARG BUILD_ID\nRUN bundle install\n", "[3 ArgTooEarly]", "line 4,"},
 	{"eight RUNs", "FROM a:1\nARG NOW\n" + strings.Repeat("RUN npm ci\n", 8), "[2 ArgTooEarly]", "lines 3, 4, 5, 6, 7, 8 and 2 more,"},
+	{"printed where something is installed", `FROM ubuntu:24.04
+ARG BUILD_DATE
+LABEL build_version="Build-date: ${BUILD_DATE}"
+RUN \
+  apt-get update && apt-get install -y udev && \
+  if [ -z ${V+x} ]; then V=$(curl -sX GET 'https://example.org/v.json' | jq -r .v); fi && \
+  printf "Build-date: ${BUILD_DATE}" > /build_version && \
+  rm -rf /tmp/*
+`, "[2 ArgTooEarly]", "line 4,"},
 
+	{"installed by it", "FROM a:1\nARG BUILD_ID\nRUN apt-get update && apt-get install -y x=$BUILD_ID && echo $BUILD_ID > v\n", "[]", ""},
+	{"printed by itself", "FROM a:1\nRUN npm ci\nARG BUILD_ID\nRUN echo $BUILD_ID > v && chmod 644 v\n", "[]", ""},
 	{"last", "FROM a:1\nRUN npm ci\nARG GIT_SHA\nLABEL rev=$GIT_SHA\n", "[]", ""},
 	{"just before what uses it", "FROM a:1\nRUN go mod download\nARG BUILD_TIME\nARG GIT_COMMIT\nRUN go build -ldflags \"-X main.t=${BUILD_TIME} -X main.c=${GIT_COMMIT}\" -o a ./a\n" +
 		"RUN go build -ldflags \"-X main.t=${BUILD_TIME} -X main.c=${GIT_COMMIT}\" -o b ./b\n", "[]", ""},

@@ -60,7 +60,7 @@ func (c *checker) git(r *run) {
 			own = own || makes(c.file.known[cmd].script)
 		}
 	}
-	if own || !given || makes(r.script) {
+	if own || !given || makes(r.script) || r.has("git", "add") { // a comparison with what the RUN makes
 		return
 	}
 	for _, call := range r.script.calls {

@@ -129,6 +129,7 @@ func TestGitWithoutObservation(t *testing.T) {
 		`--mount=type=bind,source=.git,target=.git git describe --tags > /version`,
 		`git submodule update --init`,
 		`digit describe`,
+		`git add -A && cp -r /out/* . && [ -z "$(git status --porcelain)" ]`,
 	})
 	for df, want := range map[string]string{
 		// No .git is there to be read.

@@ -120,7 +120,7 @@ func TestLargeDockerfiles(t *testing.T) {
 		if name != "many" && slices.ContainsFunc(found.Warnings, func(w Warning) bool { return w.Rule == "CacheTimestamp" }) {
 			t.Errorf("%s: %d warnings", name, len(found.Warnings))
 		}
-		if d := time.Since(began); d > 5*time.Second {
+		if d := time.Since(began); d > 30*time.Second {
 			t.Errorf("%s took %v", name, d)
 		}
 		t.Logf("%s: %v, %d warnings", name, time.Since(began), len(found.Warnings))
