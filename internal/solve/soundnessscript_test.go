@@ -249,7 +249,7 @@ func (a *author) write() string {
 		func() string { return "truncate -s " + pick(a.rnd, []string{"0", "3", "9"}) + " " + p },
 		func() string { return "truncate -c -s 2 " + p },
 		func() string { return "sed -i s/o/0/ " + p + " 2>&1 | wc -l" }, // it names its temporary file
-		func() string { return "mkdir -p /t; { tar -c -f - -C " + d + " . | tar -x -f - -C /t; } 2>&1 | sort" },
+		func() string { return "tar -c -f /t/.tar -C " + d + " .; tar -x -f /t/.tar -C /t; rm -f /t/.tar" },
 		func() string { return "mkdir -p " + a.fresh() + "; cp -a " + d + "/. /w" },
 		func() string { return "dd if=" + p + " of=" + a.fresh() + " bs=3 count=1 2>&1 | grep records" },
 		func() string { return "probe setxattr " + p + " user.x " + pick(a.rnd, []string{"1", "new"}) },

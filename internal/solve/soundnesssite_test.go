@@ -18,6 +18,7 @@ import (
 	"larder/internal/layer"
 	"larder/internal/progress"
 	"larder/internal/record"
+	"larder/internal/report"
 	"larder/internal/runstep"
 	"larder/internal/snapshot"
 	"larder/internal/solve"
@@ -39,7 +40,7 @@ func newKit(t testing.TB) *kit {
 	}
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o755))
-	for name, mode := range map[string]os.FileMode{"bin": 0o755, "etc": 0o755, "tmp": 0o777, "w": 0o777, "out": 0o777, "mnt": 0o755, "mnt/m1": 0o755, "mnt/m2": 0o755} {
+	for name, mode := range map[string]os.FileMode{"bin": 0o755, "etc": 0o755, "tmp": 0o777, "w": 0o777, "out": 0o777, "t": 0o777, "mnt": 0o755, "mnt/m1": 0o755, "mnt/m2": 0o755} {
 		must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 		must(t, os.Chmod(filepath.Join(dir, name), mode))
 	}
@@ -152,7 +153,8 @@ type runEnd struct {
 	said   string // what the command wrote, where it ran
 	top    *tree.Node
 	merged *tree.Node
-	inputs string // the identities of the layers that it saw
+	how    report.How
+	seen   string // what it, or who made what it was spared by, looked at
 }
 
 // build builds a version of a scenario, with the Solver, the Runner and the stores of a real build.
@@ -182,9 +184,15 @@ func (s *site) build(sc *scenario, src *files) *outcome {
 		stream.Close()
 		<-drained
 	}()
+	defer func() {
+		for _, st := range solver.Steps() {
+			if end := out.runs[st.Name]; end != nil {
+				end.how, end.seen = st.How, seen(st)
+			}
+		}
+	}()
 	targets, err := sc.targets(t.Context())
 	must(t, err)
-	var first *layer.State
 	for _, want := range targets {
 		st := want.step
 		state, err := solver.Evaluate(t.Context(), want.def)
@@ -196,9 +204,6 @@ func (s *site) build(sc *scenario, src *files) *outcome {
 			out.err, out.failed = err, st
 			return out
 		}
-		if st.last == 0 {
-			first = state
-		}
 		merged, err := state.Merged(t.Context())
 		must(t, err)
 		switch st.kind {
@@ -207,7 +212,6 @@ func (s *site) build(sc *scenario, src *files) *outcome {
 		case "run":
 			end := out.runs[st.name]
 			end.merged = merged
-			end.inputs = fmt.Sprint(state.Parent().Identities(), src.seen(t, first, st))
 			end.top, err = state.Top().Tree(t.Context())
 			must(t, err)
 		}
@@ -215,19 +219,15 @@ func (s *site) build(sc *scenario, src *files) *outcome {
 	return out
 }
 
-// seen names what the binds of a step show; first is what the first stage made.
-func (f *files) seen(t testing.TB, first *layer.State, st *step) (out []any) {
-	t.Helper()
-	for _, b := range st.binds {
-		state := first
-		if b.from != builder {
-			state = f.contexts[fmt.Sprint("context", b.from)]
+// seen lists what a step looked at.
+func seen(st report.Step) string {
+	var b strings.Builder
+	for _, in := range st.Inputs {
+		for n, g := range in.Groups {
+			for _, l := range g.Seen {
+				fmt.Fprintf(&b, "\n    %s, group %d: %q %b", in.Place, n, l.Path, l.Kind)
+			}
 		}
-		root, err := state.Merged(t.Context())
-		must(t, err)
-		_, n, err := tree.Resolve(root, b.src, true)
-		must(t, err)
-		out = append(out, identity(t, n))
 	}
-	return out
+	return b.String()
 }

@@ -106,7 +106,7 @@ type target struct {
 func (sc *scenario) targets(ctx context.Context) ([]target, error) {
 	var out []target
 	add := func(st *step, state llb.State) error {
-		def, err := state.Marshal(ctx, llb.LinuxAmd64)
+		def, err := state.Marshal(ctx, llb.LinuxAmd64, llb.LocalUniqueID("one")) // or each target would have contexts of its own
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func (st *step) apply(on, first llb.State) llb.State {
 		}
 		return on.File(do)
 	}
-	opts := []llb.RunOption{llb.Args([]string{"/bin/sh", "-c", script(st.script)}), llb.AddEnv("STEP", st.name), llb.AddEnv("PATH", "/bin")}
+	opts := []llb.RunOption{llb.Args([]string{"/bin/sh", "-c", script(st.script)}), llb.AddEnv("STEP", st.name), llb.AddEnv("PATH", "/bin"), llb.WithCustomName(st.name)}
 	if st.user != 0 {
 		opts = append(opts, llb.User(fmt.Sprint(st.user)))
 	}
