@@ -93,7 +93,7 @@ func BenchmarkRead(b *testing.B) {
 // inOverlay runs a shell command in an overlay on lower.
 func inOverlay(b *testing.B, lower, command string) time.Duration {
 	b.Helper()
-	root, done := overlayOn(b, lower)
+	root, done := overlayOn(b, "on", lower)
 	defer done()
 	start := time.Now()
 	cmd := exec.Command("sh", "-c", "cd "+filepath.Clean(root)+" && "+command)

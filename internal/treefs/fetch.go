@@ -44,7 +44,10 @@ func (fs *FS) take(n *inode, src io.ReadCloser) (*content, error) {
 	case size <= inMemory:
 		defer src.Close()
 		b, err := fs.readAll(n, src, isStored)
-		return &content{bytes: b}, err
+		if err != nil {
+			return nil, err
+		}
+		return &content{bytes: b}, nil
 	case isStored: // in the local root, where nobody edits anything
 		return &content{disk: edited, whole: true}, nil
 	case isFile:

@@ -15,7 +15,6 @@ import (
 
 	"larder/internal/key"
 	"larder/internal/layer"
-	"larder/internal/observation"
 	"larder/internal/tree"
 )
 
@@ -155,19 +154,19 @@ func isMounted(t testing.TB, dir string) bool {
 // over mounts an overlay whose lowers are given, the topmost first, and gives its root. It is unmounted before the file system is.
 func over(t testing.TB, lowers ...string) string {
 	t.Helper()
-	root, done := overlayOn(t, lowers...)
+	root, done := overlayOn(t, "on", lowers...)
 	t.Cleanup(done)
 	return root
 }
 
-func overlayOn(t testing.TB, lowers ...string) (root string, done func()) {
+func overlayOn(t testing.TB, xino string, lowers ...string) (root string, done func()) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"upper", "work", "root"} {
 		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
 	}
 	root = filepath.Join(dir, "root")
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=off,metacopy=off,index=off,xino=on", strings.Join(lowers, ":"), dir, dir)
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=off,metacopy=off,index=off,xino=%s", strings.Join(lowers, ":"), dir, dir, xino)
 	if err := unix.Mount("overlay", root, "overlay", 0, opts); err != nil {
 		t.Fatalf("mount overlay: %v", err)
 	}
@@ -224,5 +223,3 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
-
-var _ = observation.Entry

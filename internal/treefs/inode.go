@@ -57,7 +57,7 @@ type directory struct {
 }
 
 // mostAbsent bounds the names of one directory that are noted as absent. Beyond, its listing says the same.
-const mostAbsent = 100_000
+const mostAbsent = 20_000
 
 // inodes finds what the kernel asks by number. Numbers are small and never used again.
 type inodes struct {

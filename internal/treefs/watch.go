@@ -91,10 +91,14 @@ func (w *watch) check(ctx context.Context, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if now != w.stamp {
+	same := w.stamp
+	same.ctime = now.ctime
+	if now != same {
 		return &layer.ChangedError{Name: w.name}
 	}
-	if w.doubt {
+	// A change time alone may be another for a new name, owner or mode, and is for the last name taken away: an editor that puts a new
+	// file in its place.
+	if w.doubt || now != w.stamp {
 		return hashed(ctx, f, w.want, w.stamp.size)
 	}
 	return nil
