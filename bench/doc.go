@@ -19,7 +19,7 @@
 //   - cold: no local state, and the repository forgotten, so that the push sends everything.
 //   - nochange, oneline, onedep: local state of the build before; nothing, a source line or a dependency changed. What changes of
 //     order is the lock file alone.
-//   - readme: of order, the same with a line of the README changed, which no step reads.
+//   - readme: of order, the same with a line more in the README, which no step reads.
 //
 // Builds with a remote cache, which all of them read and write, as CI jobs do (larder: --cache; BuildKit:
 // --import-cache and --export-cache with type=registry,mode=max), in repositories of the builder's own that the
@@ -28,7 +28,7 @@
 //   - cold-cache: no local state, nothing in the repositories: the first build ever.
 //   - fresh: the local state removed, the repositories kept, nothing changed. BuildKit's daemon starts on an
 //     empty directory inside the measurement.
-//   - fresh-oneline, fresh-readme: the same with one source line changed, or a line of the README of order.
+//   - fresh-oneline, fresh-readme: the same with one source line changed, or a line more in the README of order.
 //
 // More such builds, of workloads with cache mounts, fresh-onedep of order as well:
 //

@@ -254,7 +254,7 @@ func (h *harness) edit(w workload, s scenario, c *contestant) (undo func() error
 		return undo, w.oneLine(filepath.Join(c.dir, w.lineFile(c.lines)), c.lines)
 	case readmeLine:
 		c.lines++
-		return undo, setRevision(filepath.Join(c.dir, w.readme), c.lines)
+		return undo, addLine(filepath.Join(c.dir, w.readme), c.lines)
 	}
 	c.deps = c.deps%w.maxDeps + 1 // never the one that is there
 	return undo, w.oneDep(c.dir, c.deps)

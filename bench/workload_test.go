@@ -48,7 +48,7 @@ func TestEditsAreAllDifferent(t *testing.T) {
 				check("a dependency", w.oneDep(dir, n))
 			}
 			for n := 1; n <= 3 && w.readme != ""; n++ {
-				check("the README", setRevision(filepath.Join(dir, w.readme), n))
+				check("the README", addLine(filepath.Join(dir, w.readme), n))
 			}
 		})
 	}
@@ -102,7 +102,7 @@ func TestOrderEditsTouchOneFile(t *testing.T) {
 	}
 	for name, edit := range map[string]func() error{
 		"src/main.jsx":      func() error { return w.oneLine(filepath.Join(dir, w.lineFile(1)), 1) },
-		"README.md":         func() error { return setRevision(filepath.Join(dir, w.readme), 1) },
+		"README.md":         func() error { return addLine(filepath.Join(dir, w.readme), 1) },
 		"package-lock.json": func() error { return w.oneDep(dir, 1) },
 	} {
 		aside := filepath.Join(t.TempDir(), "aside")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make demo: builds the project in demo/notes with larder, edits a line, builds again, twice more on empty machines that have only
-# the registry, runs the tests, and lets skopeo read the image. It works on a copy, with a local root and a registry of its own, and leaves nothing behind.
+# the registry, runs the tests, and lets skopeo read the image. Then it edits the badly ordered project in demo/greet, and lets larder
+# explain what ran. It works on copies, with a local root and a registry of its own, and leaves nothing behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +23,7 @@ finish() {
 }
 trap finish EXIT
 
-bin/devregistry -addr 127.0.0.1:0 -dir "$work/registry" golang >"$work/registry.out" &
+bin/devregistry -addr 127.0.0.1:0 -dir "$work/registry" debian golang >"$work/registry.out" &
 registry_pid=$!
 registry=
 for _ in $(seq 300); do
@@ -33,7 +34,8 @@ for _ in $(seq 300); do
 done
 [ -n "$registry" ] || { echo 'demo: the registry did not start in 30 seconds' >&2; exit 1; }
 
-cp -r demo/notes "$work/notes"
+cp -r demo/notes demo/greet "$work"
+project=notes
 image=$registry/demo/notes:latest
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -43,7 +45,7 @@ build() { # what happened, then flags
 	shift
 	say "$what"
 	start=$(date +%s%N)
-	bin/larder build --root "$work/root" --build-arg "REGISTRY=$registry" -t "$image" "$@" "$work/notes"
+	bin/larder build --root "$work/root" --build-arg "REGISTRY=$registry" -t "$image" "$@" "$work/$project"
 	end=$(date +%s%N)
 	report+=$(printf '%7d.%02d s  %s' $(((end - start) / 1000000000)) $(((end - start) / 10000000 % 100)) "$what")$'\n'
 }
@@ -72,6 +74,28 @@ done
 hello=$("$work/rootfs/notes" -hello)
 echo "the program in it says: $hello"
 [ "$hello" = 'Hello from an empty machine.' ] || { echo 'demo: that is not the edited program' >&2; exit 1; }
+
+project=greet
+image=$registry/demo/greet:latest
+remote=(--push --cache "${image%:*}")
+ran() { # how many RUN steps have to have run in the last build
+	bin/larder explain --root "$work/root" >"$work/explained"
+	local n
+	n=$(awk '/^\[/ { run = / RUN / } run && /^    ran / { n++ } END { print n + 0 }' "$work/explained")
+	[ "$n" = "$1" ] || { cat "$work/explained"; echo "demo: $n RUN steps ran, not $1" >&2; exit 1; }
+}
+build 'Another project, whose Dockerfile copies everything before it installs a compiler: the first build' "${remote[@]}"
+ran 2
+echo 'Whoever is greeted may answer.' >>"$work/greet/README.md"
+build 'Its README changed, which no step reads: nothing runs' "${remote[@]}"
+ran 0
+sed -i 's/Hello from the first build/Hello from the second build/' "$work/greet/greet.c"
+rm -rf "$work/root"
+build 'greet.c changed, on an empty machine: only cc runs, though COPY stands before apt-get' "${remote[@]}"
+ran 1
+
+say 'larder explain'
+cat "$work/explained"
 
 say 'Times'
 printf '%s' "$report"
