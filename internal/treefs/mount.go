@@ -49,9 +49,9 @@ type FS struct {
 	parts  []*part
 	inodes inodes
 
-	// bare: no part has extended attributes or opaque directories. asked: the kernel was told so, and asks for none any more.
-	bare  bool
-	asked atomic.Bool
+	// bare: no part has extended attributes or opaque directories. The kernel is told so when it asks for the first time, and asks for
+	// none any more.
+	bare bool
 
 	// noOpendir: the kernel can do without being asked to open directories. noOpen: files as well; what is noted then is reading.
 	noOpendir, noOpen bool
@@ -120,6 +120,7 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 		DisableReadDirPlus:       true,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true,
+		EnableAcl:                !fs.bare, // else access control lists would decide nothing, unlike those of native layers
 		ExtraCapabilities:        fuse.CAP_NO_OPENDIR_SUPPORT,
 		DisabledCapabilities:     disabled,
 		Logger:                   log.New(io.Discard, "", 0),

@@ -137,6 +137,9 @@ func (r requests) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (u
 	}
 	n.note(observation.Xattrs)
 	var names strings.Builder
+	if n.node.Opaque {
+		names.WriteString(opaqueMark + "\x00")
+	}
 	for _, x := range n.node.Xattrs {
 		names.WriteString(x.Name)
 		names.WriteByte(0)
@@ -147,7 +150,6 @@ func (r requests) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (u
 // attributes finds whose attributes are asked for. Where nothing has any, the kernel is told never to ask again.
 func (r requests) attributes(h *fuse.InHeader) (*inode, fuse.Status) {
 	if r.fs.bare {
-		r.fs.asked.Store(true)
 		return nil, fuse.ENOSYS
 	}
 	n := r.fs.inodes.get(h.NodeId)

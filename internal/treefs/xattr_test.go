@@ -1,8 +1,10 @@
 package treefs
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,24 +75,57 @@ func TestXattrs(t *testing.T) {
 	}
 }
 
-// TestPlain: one part without attributes does not make the other plain, and two that have none are asked once.
+// TestPlain: where no part has attributes, that is what every part was looked at for, and the kernel asks once.
 func TestPlain(t *testing.T) {
 	fs := show(t, Options{}, draw(t).file("a", "a").part(), draw(t).file("b/c", "c").part())
-	if got := looked(fs, 0) + looked(fs, 1); got != "=E=E" {
-		t.Errorf("nobody has asked: %s", got)
-	}
-	if got := xattr(t, fs.Dir(1)+"/b/c", "user.u"); got != "operation not supported" {
-		t.Errorf("got %q", got)
+	for range 2 {
+		if got := xattr(t, fs.Dir(1)+"/b/c", "user.u"); got != "operation not supported" {
+			t.Errorf("got %q", got)
+		}
+		if got := xattrs(t, fs.Dir(1)+"/b"); got != "operation not supported" {
+			t.Errorf("got %q", got)
+		}
 	}
 	if got := looked(fs, 0) + " " + looked(fs, 1); got != "=EP =EP b=E b/c=E" {
 		t.Errorf("got %s", got)
 	}
-	if got := xattrs(t, fs.Dir(1)+"/b"); got != "" && got != "operation not supported" {
-		t.Errorf("got %q", got)
+}
+
+// TestAccessList: an access control list decides as it does in a native layer, and whoever it may decide for is noted to have asked.
+func TestAccessList(t *testing.T) {
+	// user::rw-, user:1000:r--, group::---, mask::r--, other::---
+	list := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, may uint16
+		id       uint32
+	}{{0x01, 6, ^uint32(0)}, {0x02, 4, 1000}, {0x04, 0, ^uint32(0)}, {0x10, 4, ^uint32(0)}, {0x20, 0, ^uint32(0)}} {
+		list = binary.LittleEndian.AppendUint16(list, e.tag)
+		list = binary.LittleEndian.AppendUint16(list, e.may)
+		list = binary.LittleEndian.AppendUint32(list, e.id)
+	}
+	s := draw(t)
+	n := s.fileNode("list", 0o640)
+	n.Xattrs = []tree.Xattr{{Name: "system.posix_acl_access", Value: list}}
+	p, dir := s.put("list", n).put("mode", s.fileNode("mode", 0o640)).written(true)
+	fs := show(t, Options{}, p)
+	for _, lower := range []string{dir, fs.Dir(0)} {
+		root, err := unix.Open(over(t, lower), unix.O_PATH|unix.O_DIRECTORY, 0)
+		must(t, err)
+		// The way to the root is for this user only, so it is handed on.
+		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c", "cat /proc/self/fd/3/list; cat /proc/self/fd/3/mode 2>&1")
+		cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(root), "root")}
+		out, _ := cmd.CombinedOutput()
+		cmd.ExtraFiles[0].Close()
+		if !strings.HasPrefix(string(out), "listcat: ") || !strings.Contains(string(out), "Permission denied") {
+			t.Errorf("%s: %s", lower, out)
+		}
+	}
+	if got := looked(fs, 0); got != "=E list=ECX mode=EX" {
+		t.Errorf("got %s", got)
 	}
 }
 
-// TestMarksDirectly: overlay's mark on an opaque directory is there for overlay, and is in no list.
+// TestMarksDirectly: overlay's mark on an opaque directory is there for overlay.
 func TestMarksDirectly(t *testing.T) {
 	fs := show(t, Options{}, marked(t).part())
 	if got := xattr(t, fs.Dir(0)+"/o", opaqueMark); got != "y" {
@@ -102,7 +137,7 @@ func TestMarksDirectly(t *testing.T) {
 	if got := looked(fs, 0); got != "=E d=E o=E" {
 		t.Errorf("got %s", got)
 	}
-	if got := xattrs(t, fs.Dir(0)+"/o"); got != "" {
+	if got := xattrs(t, fs.Dir(0)+"/o"); got != opaqueMark {
 		t.Errorf("got %q", got)
 	}
 	var st unix.Stat_t
