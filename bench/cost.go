@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"larder/internal/report"
 )
 
 // observeMode is a value of larder's --observe.
@@ -111,6 +115,7 @@ func (h *costHarness) step(ctx context.Context, s costStep) (rows []costRow, err
 type costRun struct {
 	step  float64 // of the step: its mounts, its command, and what is kept of both
 	build float64 // of larder's process
+	cpu   float64 // of that and all that it ran
 }
 
 // measure runs a step once more. Another number makes it another step, of which nothing is known; number 0 is the first build, in
@@ -128,5 +133,36 @@ func (h *costHarness) measure(ctx context.Context, o observer, dir string, n int
 	if n > 0 && len(ran) != 1 || len(ran) == 0 {
 		return costRun{}, fmt.Errorf("%d RUN steps ran in build %d, want the last one only: %v", len(ran), n, ran)
 	}
-	return costRun{step: ran[len(ran)-1].seconds, build: elapsed.Seconds()}, nil
+	if err := o.check(ctx); err != nil {
+		return costRun{}, err
+	}
+	return costRun{step: ran[len(ran)-1].seconds, build: elapsed.Seconds(), cpu: o.cpu.Seconds()}, nil
+}
+
+// check insists that the step was observed where it should have been, and only there.
+func (o observer) check(ctx context.Context) error {
+	text, err := exec.CommandContext(ctx, o.program, "explain", "--json", "--root", o.root).Output()
+	if err != nil {
+		return fmt.Errorf("larder explain: %w", err)
+	}
+	var b report.Build
+	if err := json.Unmarshal(text, &b); err != nil {
+		return fmt.Errorf("larder explain: %w", err)
+	}
+	looks, reason := 0, ""
+	for _, s := range b.Steps {
+		if s.Type != report.Run || s.How != report.Ran {
+			continue
+		}
+		reason = s.Not
+		for _, in := range s.Inputs {
+			for _, g := range in.Groups {
+				looks += len(g.Seen)
+			}
+		}
+	}
+	if observed := looks > 0 && reason == ""; observed != (o.mode != observeOff) {
+		return fmt.Errorf("the step was observed: %t, %d looks at its inputs are known %s", observed, looks, reason)
+	}
+	return nil
 }

@@ -11,9 +11,19 @@ import (
 )
 
 // fakeLarder is a program that notes how it is called and says what a build of larder does: the first one runs two steps, others the
-// last of them, which takes two seconds, or three where it is observed. In a directory with a file "spoilt" both run each time.
+// last of them, which takes two seconds, or three where it is observed. In a directory with a file "spoilt" both run each time, in one
+// with a file "blind" nothing is observed.
 const fakeLarder = `#!/bin/sh
-echo "$*" >> "$(dirname "$0")/calls"
+calls=$(dirname "$0")/calls
+if [ "$1" = explain ]; then
+	case "$(tail -n 1 "$calls")" in
+	*"--observe off"* | *blind*) seen= ;;
+	*) seen='{"path":"a","kind":1,"value":"0000000000000000"}' ;;
+	esac
+	echo '{"steps":[{"type":"run","how":"ran","inputs":[{"place":"/","groups":[{"seen":['"$seen"']}]}]}]}'
+	exit
+fi
+echo "$*" >> "$calls"
 for dir; do :; done
 case "$*" in *"--observe off"*) end=02 ;; *) end=03 ;; esac
 line() { # name, second at which it ends, whether it was spared
@@ -22,6 +32,7 @@ line() { # name, second at which it ends, whether it was spared
 spared=true
 case "$*" in *SALT=0*) spared=false ;; esac
 [ ! -e "$dir/spoilt" ] || spared=false
+[ ! -e "$dir/blind" ] || echo blind >> "$calls"
 line first 01 $spared
 line second $end false
 `
@@ -90,12 +101,17 @@ func TestCostTakesTurns(t *testing.T) {
 	}
 }
 
-// TestCostIsOfOneStep: where another step runs as well, what stands before the measured one was not kept.
-func TestCostIsOfOneStep(t *testing.T) {
-	h, s, _ := newCostStage(t, 1)
-	s.generate = func(dir string) error { return os.WriteFile(filepath.Join(dir, "spoilt"), nil, 0o644) }
-	if _, err := h.step(context.Background(), s); err == nil || !strings.Contains(err.Error(), "2 RUN steps ran in build 1") {
-		t.Errorf("error %v", err)
+// TestCostIsOfOneObservedStep: where another step runs as well, what stands before the measured one was not kept; and one that larder
+// could not observe does not count as one that it did.
+func TestCostIsOfOneObservedStep(t *testing.T) {
+	for name, want := range map[string]string{
+		"spoilt": "2 RUN steps ran in build 1", "blind": "--observe auto: the step was observed: false",
+	} {
+		h, s, _ := newCostStage(t, 1)
+		s.generate = func(dir string) error { return os.WriteFile(filepath.Join(dir, name), nil, 0o644) }
+		if _, err := h.step(context.Background(), s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", name, err, want)
+		}
 	}
 }
 
@@ -109,7 +125,7 @@ func TestCostResultsOfKernels(t *testing.T) {
 	row := func(mode observeMode, kernel string, seconds ...float64) costRow {
 		var runs []costRun
 		for _, s := range seconds {
-			runs = append(runs, costRun{step: s, build: s + 1})
+			runs = append(runs, costRun{step: s, build: s + 1, cpu: s / 2})
 		}
 		r := newCostRow(npm, 7, mode, runs)
 		r.Machine.Kernel, r.Machine.CPUs = kernel, 2
@@ -124,7 +140,7 @@ func TestCostResultsOfKernels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := findCost(all, "npm-ci", "6.18", observeCopy); r == nil || *r.Ratio != 1.1 || *r.BuildRatio != 1.08 {
+	if r := findCost(all, "npm-ci", "6.18", observeCopy); r == nil || *r.Ratio != 1.1 || *r.BuildRatio != 1.08 || *r.CPURatio != 1.1 {
 		t.Errorf("row %+v", r)
 	}
 	var table strings.Builder

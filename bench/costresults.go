@@ -24,17 +24,19 @@ type costRow struct {
 	Bound      float64     `json:"bound"`          // what the ratio may be
 	BuildS     float64     `json:"build_median_s"` // of the whole builds, from the start of larder's process to its end
 	BuildRatio *float64    `json:"build_ratio"`    // as ratio, of the whole builds
+	CPUS       float64     `json:"cpu_median_s"`   // of whole builds, all processes together
+	CPURatio   *float64    `json:"cpu_ratio"`      // as ratio, of those
 	Machine    machine     `json:"machine"`
 }
 
 func newCostRow(s costStep, files int, mode observeMode, runs []costRun) costRow {
 	r := costRow{Step: s.name, Observe: mode, Files: files, Bound: s.bound, Machine: thisMachine(string(observeOff))}
-	var builds []float64
+	var builds, cpu []float64
 	for _, m := range runs {
 		r.Seconds = append(r.Seconds, thousandth(m.step))
-		builds = append(builds, m.build)
+		builds, cpu = append(builds, m.build), append(cpu, m.cpu)
 	}
-	r.MedianS, r.BuildS = thousandth(median(r.Seconds)), thousandth(median(builds))
+	r.MedianS, r.BuildS, r.CPUS = thousandth(median(r.Seconds)), thousandth(median(builds)), thousandth(median(cpu))
 	return r
 }
 
@@ -42,9 +44,9 @@ func newCostRow(s costStep, files int, mode observeMode, runs []costRun) costRow
 func setCostRatios(rows []costRow) {
 	for i := range rows {
 		r := &rows[i]
-		r.Ratio, r.BuildRatio = nil, nil
+		r.Ratio, r.BuildRatio, r.CPURatio = nil, nil, nil
 		if off := findCost(rows, r.Step, r.Machine.Kernel, observeOff); off != nil {
-			r.Ratio, r.BuildRatio = ratio(r.MedianS, off.MedianS), ratio(r.BuildS, off.BuildS)
+			r.Ratio, r.BuildRatio, r.CPURatio = ratio(r.MedianS, off.MedianS), ratio(r.BuildS, off.BuildS), ratio(r.CPUS, off.CPUS)
 		}
 	}
 }

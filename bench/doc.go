@@ -98,5 +98,6 @@
 //	ratio                 median_s divided by that of --observe off on the same kernel; null where it was not measured
 //	bound                 what the ratio may be
 //	build_median_s, build_ratio  the same of whole builds, from the start of larder's process to its end
+//	cpu_median_s, cpu_ratio      the same of the seconds for which whole builds kept a CPU busy, with what they ran
 //	machine               where and when
 package main

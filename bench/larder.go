@@ -16,7 +16,8 @@ type larder struct {
 	root    string
 	arg     string
 	peak    int64
-	said    events // by the last build
+	cpu     time.Duration // that the last build took, with what it ran
+	said    events        // by the last build
 }
 
 func newLarder(e env) (*larder, error) {
@@ -59,7 +60,11 @@ func (l *larder) flags(j job) []string {
 }
 
 func (l *larder) do(ctx context.Context, args []string) error {
-	out, err := runWatched(exec.CommandContext(ctx, l.program, args...), &l.peak)
+	cmd := exec.CommandContext(ctx, l.program, args...)
+	out, err := runWatched(cmd, &l.peak)
+	if p := cmd.ProcessState; p != nil {
+		l.cpu = p.UserTime() + p.SystemTime()
+	}
 	if l.said = readEvents(out); err != nil {
 		return fmt.Errorf("%w\n%s", err, lastBytes(l.said.text, 6000))
 	}
