@@ -125,8 +125,8 @@ func TestObservedTogether(t *testing.T) {
 	c.observed(t, root)
 	type job struct {
 		site
-		want, got string
-		err       error
+		got string
+		err error
 	}
 	var jobs []*job
 	for i, text := range []string{"x\n", "y\n", "x\n", "z\n", "x\n", "one\n"} {
