@@ -33,7 +33,7 @@ func replace(t *testing.T, path string) {
 	must(t, os.Rename(path+".new", path))
 }
 
-// settleTimes makes a file's change time old, as a file's is that nobody has edited for a while.
+// oldTimes makes a file's change time old, as a file's is that nobody has edited for a while.
 func oldTimes(fs *FS, path string) {
 	n := fs.find(path)
 	fs.contents.mu.Lock()
@@ -87,6 +87,8 @@ func TestEditedContext(t *testing.T) {
 			// As if the edit had come within the clock's tick.
 			must(t, unix.Stat(file, &st))
 			n := fs.find("f")
+			fs.contents.mu.Lock()
+			defer fs.contents.mu.Unlock()
 			n.file.watch.stamp.mtime, n.file.watch.stamp.ctime = st.Mtim, st.Ctim
 		}},
 		{name: "large while it is read", file: large, read: true, check: "f", do: func(t *testing.T, _ *FS, shown, file string) {

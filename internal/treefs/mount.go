@@ -110,7 +110,7 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 	if opt.Copy || !hand {
 		disabled = fuse.CAP_PASSTHROUGH
 	}
-	// The server takes fd. It asks the kernel for what it can do before it returns.
+	// The server takes fd, and closes it if it fails. It has told the kernel what it wants before it returns.
 	fs.server, err = fuse.NewServer(requests{fuse.NewDefaultRawFileSystem(), fs}, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
 		Name:                     "larder",
 		MaxWrite:                 mostRequest,
@@ -127,7 +127,6 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 		PanicHandler:             fs.panicked,
 	})
 	if err != nil {
-		unix.Close(fd)
 		return nil, fmt.Errorf("%w: the kernel's FUSE does not agree with larder's: %w", ErrUnavailable, err)
 	}
 	can := fs.server.KernelSettings().Flags64() &^ disabled
