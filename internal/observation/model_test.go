@@ -121,7 +121,7 @@ func (m model) sees(l Look) []string {
 	if l.Kind&Plain != 0 {
 		plain := true
 		for _, o := range m {
-			if o.kind != tree.Whiteout && o.kind != tree.Socket && (o.xattr != "" || o.opaque) {
+			if o.kind != tree.Socket && (o.kind == tree.Whiteout || o.xattr != "" || o.opaque) {
 				plain = false
 			}
 		}

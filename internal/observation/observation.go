@@ -21,7 +21,7 @@ const (
 	Xattrs
 	// Whole is all that there is at and below a path but times. It includes the other kinds.
 	Whole
-	// Plain, at the root only, is whether anything in the tree has extended attributes or is an opaque directory.
+	// Plain, at the root only, is whether anything in the tree has extended attributes, is a whiteout or an opaque directory.
 	Plain
 	known = Entry | List | Content | Xattrs | Whole | Plain
 )

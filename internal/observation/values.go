@@ -224,9 +224,9 @@ func (v *viewer) isPlain() (plainness, error) {
 
 func plainTree(n *tree.Node) (plainness, error) {
 	switch {
-	case n == nil || n.Kind == tree.Whiteout:
+	case n == nil:
 		return plain, nil
-	case len(n.Xattrs) > 0 || n.Opaque:
+	case len(n.Xattrs) > 0 || n.Opaque || n.Kind == tree.Whiteout:
 		return notPlain, nil
 	}
 	entries, err := n.Entries()

@@ -135,7 +135,7 @@ type survey struct {
 }
 
 func (s *survey) walk(n *tree.Node) error {
-	if len(n.Xattrs) > 0 || n.Opaque {
+	if len(n.Xattrs) > 0 || n.Opaque || n.Kind == tree.Whiteout {
 		s.fs.bare = false
 	}
 	if n.Kind != tree.Dir {

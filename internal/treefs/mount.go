@@ -49,7 +49,7 @@ type FS struct {
 	parts  []*part
 	inodes inodes
 
-	// bare: no part has extended attributes or opaque directories. The kernel is told so when it asks for the first time, and asks for
+	// bare: no part has extended attributes, opaque directories or whiteouts. The kernel is told so when it asks for the first time, and asks for
 	// none any more.
 	bare bool
 

@@ -1,6 +1,7 @@
 package treefs
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -108,7 +109,10 @@ func (r requests) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntry
 	return fuse.OK
 }
 
-const opaqueMark = disk.OverlayPrefix + "opaque"
+const (
+	opaqueMark = disk.OverlayPrefix + "opaque"
+	originMark = disk.OverlayPrefix + "origin"
+)
 
 func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
 	n, status := r.attributes(h)
@@ -119,6 +123,10 @@ func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, des
 		if name == opaqueMark && n.node.Opaque {
 			return give(dest, "y")
 		}
+		// Overlay lists a directory that only one lower has as it is, with its whiteouts, unless it looks copied up.
+		if name == originMark && hasWhiteouts(n.node) {
+			return give(dest, "")
+		}
 		return 0, fuse.ENODATA
 	}
 	n.note(observation.Xattrs)
@@ -128,6 +136,15 @@ func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, des
 		}
 	}
 	return 0, fuse.ENODATA
+}
+
+// hasWhiteouts tells whether a directory names something that is gone.
+func hasWhiteouts(n *tree.Node) bool {
+	if n.Kind != tree.Dir || !n.IsLayer() {
+		return false
+	}
+	entries, err := n.Entries()
+	return err == nil && slices.ContainsFunc(entries, func(e tree.Entry) bool { return e.Node.Kind == tree.Whiteout })
 }
 
 func (r requests) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
