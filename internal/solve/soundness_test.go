@@ -147,7 +147,7 @@ func try(t *testing.T, k *kit, top string, sc *scenario, total *tally) (wrong []
 			nothing := cold.build(v, src)
 			if stuck = errors.Is(nothing.err, errStuck); !stuck {
 				found := compare(t, now, nothing, past)
-				if len(found) > 0 && moody(t, k, filepath.Join(dir, "again"), v, src, nothing) {
+				if len(found) > 0 && moody(t, k, filepath.Join(dir, fmt.Sprint("again", i, ".")), v, src, nothing) {
 					t.Logf("seed %d: a script does not make the same twice", sc.seed)
 					total.moody++
 					found = nil
