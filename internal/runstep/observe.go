@@ -163,7 +163,10 @@ func (p *prepared) looked(ctx context.Context) ([]Looks, error) {
 	if p.served == nil {
 		return nil, nil
 	}
-	if err := errors.Join(p.served.Err(), p.served.Check(ctx)); err != nil {
+	if err := errors.Join(p.served.Err(), p.served.Alive()); err != nil {
+		return nil, err
+	}
+	if err := p.served.Check(ctx); err != nil {
 		return nil, err
 	}
 	var out []Looks

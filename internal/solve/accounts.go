@@ -136,8 +136,14 @@ func (j job) recipe(op *pb.ExecOp) report.Recipe {
 			r.Mounts = append(r.Mounts, strings.ToLower(m.MountType.String())+" "+m.Dest)
 		}
 	}
+	other := op.CloneVT()
+	other.Meta.Args, other.Meta.Env, other.Meta.Cwd, other.Meta.User = nil, nil, "", ""
+	other.Network, other.Security = 0, 0
+	for _, m := range other.Mounts {
+		m.Dest, m.MountType, m.Input, m.Output = "", 0, 0, 0
+	}
 	h := key.New("larder.report.recipe.v1")
-	if recipe(h, op, j.op.Platform) == nil {
+	if recipe(h, other, nil) == nil {
 		r.Other = h.Sum().Hex()[:8]
 	}
 	return r

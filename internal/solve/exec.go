@@ -3,6 +3,7 @@ package solve
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -130,12 +131,14 @@ func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, v *seeing, op
 			return nil, err
 		}
 	}
+	own := rec.Outputs
 	if rec, err = s.put(ctx, j, rec); err != nil {
 		return nil, err
 	}
-	if looked != nil {
+	// What somebody else made of the same inputs may come from other looks than these.
+	if looked != nil && reflect.DeepEqual(own, rec.Outputs) {
 		if err := s.keepObserved(ctx, j, rec, v, looked); err != nil {
-			return nil, err
+			j.line.Note("what it looked at is not kept: " + err.Error())
 		}
 	}
 	return s.restack(rec, j, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
@@ -176,7 +179,7 @@ func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.Exe
 		return nil, false, nil
 	}
 	if age := s.maxAge(j); age > 0 && time.Since(rec.Created) > age {
-		step.Why = report.ToldBy("--cache-refresh")
+		step.Why = report.ToldBy("--refresh")
 		return nil, false, nil
 	}
 	out, err := s.restack(rec, j, s.findLayer(ctx))
