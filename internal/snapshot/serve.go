@@ -52,7 +52,7 @@ func (s *Served) Close() error {
 func (s *Served) Alive() error {
 	var st unix.Statfs_t // which no kernel answers from what it remembers
 	if err := unix.Statfs(s.Dir(0), &st); err == unix.ENOTCONN || err == unix.ECONNABORTED {
-		return fmt.Errorf("the file system that showed the step its inputs ended while it ran (%w); build again, or with --observe=off", err)
+		return fmt.Errorf("the FUSE file system that showed the step its inputs ended while it ran (%w); build again, or with --observe=off", err)
 	}
 	return nil
 }
