@@ -121,7 +121,7 @@ func (m model) sees(l Look) []string {
 	if l.Kind&Plain != 0 {
 		plain := true
 		for _, o := range m {
-			if o.kind != tree.Whiteout && o.kind != tree.Socket && (o.xattr != "" || o.opaque) {
+			if o.kind != tree.Socket && (o.kind == tree.Whiteout || o.xattr != "" || o.opaque) {
 				plain = false
 			}
 		}
@@ -143,12 +143,12 @@ func (m model) entry(path string) string {
 	case o.kind == tree.Whiteout:
 		return "whiteout"
 	}
-	s := fmt.Sprintf("%d %d:%d ", o.kind, o.uid, o.gid)
+	s := fmt.Sprintf("%d %d:%d %s ", o.kind, o.uid, o.gid, m.xattrs(path))
 	switch o.kind {
 	case tree.Dir:
 		return s + fmt.Sprintf("%o %v %v", o.mode, o.opaque, o.implied)
 	case tree.File:
-		s += fmt.Sprintf("%o %d", o.mode, len(o.content))
+		s += fmt.Sprintf("%o %q", o.mode, o.content)
 	case tree.Symlink:
 		s += o.link
 	case tree.Char, tree.Block:

@@ -10,8 +10,10 @@ package observation
 type Kind uint8
 
 const (
-	// Entry is what a look-up tells: that there is nothing of that name; or the kind, mode, owner and device number of what there
-	// is, whether it is a whiteout or an opaque directory, the size of a file and which other names it has, the target of a link.
+	// Entry is what a look-up tells: that there is nothing of that name; or the kind, mode, owner, device number and extended attributes of
+	// what there is, whether it is a whiteout or an opaque directory, the target of a link, the other names of a file, its size and its
+	// bytes. Nobody need have read them: a stat shows a time, and a program that trusts times, above all one that keeps what it made in a
+	// cache mount, goes by that as if it had. An edit that keeps the size is rare, one that a stat does not see must not be missed.
 	Entry Kind = 1 << iota
 	// List is the names in a directory, and of what kind each is.
 	List
@@ -21,7 +23,7 @@ const (
 	Xattrs
 	// Whole is all that there is at and below a path but times. It includes the other kinds.
 	Whole
-	// Plain, at the root only, is whether anything in the tree has extended attributes or is an opaque directory.
+	// Plain, at the root only, is whether anything in the tree has extended attributes, is a whiteout or an opaque directory.
 	Plain
 	known = Entry | List | Content | Xattrs | Whole | Plain
 )

@@ -180,14 +180,11 @@ func (p *place) isFull() (bool, error) {
 	return true, nil
 }
 
-// seen reports whether everything of the object itself was looked at, but for extended attributes.
+// seen reports whether everything of the object itself was looked at.
 func (p *place) seen() bool {
 	want := Entry
-	switch {
-	case p.isDir():
+	if p.isDir() {
 		want |= List
-	case p.node != nil && p.node.Kind == tree.File && p.node.Size > 0:
-		want |= Content
 	}
 	return p.kind == Whole || p.kind&want == want
 }

@@ -109,7 +109,7 @@ func TestReduceExactly(t *testing.T) {
 		"a directory looked at as a whole":  {"src:el src/a:ec src/empty:e src/l:e src/no:e src/gone/x:e", "src:w", 9},
 		"but for its own entry":             {"src:l src/a:ec src/empty:e src/l:e", "src:l src/a:ec src/empty:e src/l:e", 9},
 		"but for its listing":               {"src:e src/a:ec src/empty:e src/l:e", "src:e src/a:ec src/empty:e src/l:e", 9},
-		"but for one content":               {"src:el src/a:e src/empty:e src/l:e", "src:el src/a:e src/empty:e src/l:e", 9},
+		"nothing was read":                  {"src:el src/a:e src/empty:e src/l:e", "src:w", 9},
 		"a file is left alone":              {"src/a:ecx", "src/a:ecx", 9},
 		"below a Whole":                     {"src/a:e src:w src:e src/x/y:e src.c:e", "src:w src.c:e", 9},
 		"all of it":                         {":elp src:w doc:el doc/1:ec doc/2:ec doc/3:ec s:e", ":w", 9},

@@ -103,6 +103,7 @@ func (v *viewer) appendEntry(buf []byte, n *tree.Node) ([]byte, error) {
 	}
 	buf = binary.AppendUvarint(buf, uint64(n.UID))
 	buf = binary.AppendUvarint(buf, uint64(n.GID))
+	buf = appendXattrs(buf, n)
 	if n.Kind != tree.Symlink { // Linux has one mode for them; archives write what they like
 		buf = binary.AppendUvarint(buf, uint64(n.Mode))
 	}
@@ -110,7 +111,7 @@ func (v *viewer) appendEntry(buf []byte, n *tree.Node) ([]byte, error) {
 	case tree.Dir:
 		return append(buf, bit(n.Opaque), bit(n.Implied)), nil
 	case tree.File:
-		buf = binary.AppendUvarint(buf, uint64(n.Size))
+		buf = appendContent(buf, n)
 	case tree.Symlink:
 		buf = appendString(buf, n.Link)
 	case tree.Char, tree.Block:
@@ -224,9 +225,9 @@ func (v *viewer) isPlain() (plainness, error) {
 
 func plainTree(n *tree.Node) (plainness, error) {
 	switch {
-	case n == nil || n.Kind == tree.Whiteout:
+	case n == nil:
 		return plain, nil
-	case len(n.Xattrs) > 0 || n.Opaque:
+	case len(n.Xattrs) > 0 || n.Opaque || n.Kind == tree.Whiteout:
 		return notPlain, nil
 	}
 	entries, err := n.Entries()

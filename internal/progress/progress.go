@@ -138,8 +138,16 @@ func (v *Vertex) Status(id string, total int64) func(current int64, done bool) {
 	return report
 }
 
-// Note adds a finished line below the step.
-func (v *Vertex) Note(text string) { v.Status(text, 0)(0, true) }
+// Note adds a finished line below the step. It is one event: displays print a line for each.
+func (v *Vertex) Note(text string) {
+	if v == nil {
+		return
+	}
+	now := time.Now()
+	v.s.Send(&client.SolveStatus{Statuses: []*client.VertexStatus{
+		{ID: text, Vertex: v.v.Digest, Name: text, Timestamp: now, Started: &now, Completed: &now},
+	}})
+}
 
 // Log gives a writer whose bytes appear as the step's output: stream 1 or 2.
 func (v *Vertex) Log(stream int) io.WriteCloser { return &logWriter{v: v, stream: stream} }

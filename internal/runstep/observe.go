@@ -148,7 +148,7 @@ func (p *prepared) look(ctx context.Context, i int, state *layer.State, readOnly
 			mnt, err = p.r.snapshots.Mount(ctx, state, snapshot.MountOptions{ReadOnly: readOnly, Over: over, Groups: p.shown[n].groups})
 			return mnt, "", true, err
 		case in.Groups[0].Observed:
-			mnt, err = p.r.snapshots.MountDir(ctx, p.served.Dir(p.shown[n].part), readOnly)
+			mnt, err = p.r.snapshots.MountDir(p.served.Dir(p.shown[n].part), readOnly)
 			if err != nil {
 				return nil, "", true, err
 			}
@@ -163,7 +163,10 @@ func (p *prepared) looked(ctx context.Context) ([]Looks, error) {
 	if p.served == nil {
 		return nil, nil
 	}
-	if err := errors.Join(p.served.Err(), p.served.Check(ctx)); err != nil {
+	if err := errors.Join(p.served.Err(), p.served.Alive()); err != nil {
+		return nil, err
+	}
+	if err := p.served.Check(ctx); err != nil {
 		return nil, err
 	}
 	var out []Looks

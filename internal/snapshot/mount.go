@@ -54,7 +54,7 @@ type Mount struct {
 
 // Mount shows a state as a directory, by unpacking what is not unpacked yet and stacking the layers with overlay.
 func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions) (*Mount, error) {
-	m, err := s.mount(ctx, state, opt.ReadOnly, func(dir string) ([]string, error) {
+	m, err := s.mount(state, opt.ReadOnly, opt.Groups != nil, func(dir string) ([]string, error) {
 		if opt.Groups != nil {
 			return s.groupDirs(ctx, state, opt.Groups, opt.Over, dir)
 		}
@@ -63,15 +63,15 @@ func (s *Store) Mount(ctx context.Context, state *layer.State, opt MountOptions)
 	return m, s.explain(err)
 }
 
-// MountDir shows one directory as Mount shows the layers of a state: what is written to it goes elsewhere, and with the mount. It cannot be
+// MountDir shows one directory of a Served as Mount shows the layers of a state: what is written to it goes elsewhere, and with the mount. It cannot be
 // committed.
-func (s *Store) MountDir(ctx context.Context, dir string, readOnly bool) (*Mount, error) {
-	m, err := s.mount(ctx, nil, readOnly, func(string) ([]string, error) { return []string{dir}, nil })
+func (s *Store) MountDir(dir string, readOnly bool) (*Mount, error) {
+	m, err := s.mount(nil, readOnly, true, func(string) ([]string, error) { return []string{dir}, nil })
 	return m, s.explain(err)
 }
 
 // mount makes an overlay of the directories that lowers gives, the topmost first; it may make more in the directory that it is given.
-func (s *Store) mount(ctx context.Context, state *layer.State, readOnly bool, lowers func(dir string) ([]string, error)) (_ *Mount, err error) {
+func (s *Store) mount(state *layer.State, readOnly, served bool, lowers func(dir string) ([]string, error)) (_ *Mount, err error) {
 	if s.noUppers != nil {
 		return nil, fault.New(fault.Machine, s.noUppers)
 	}
@@ -85,7 +85,7 @@ func (s *Store) mount(ctx context.Context, state *layer.State, readOnly bool, lo
 			err = errors.Join(err, removeTree(dir))
 		}
 	}()
-	var o overlay
+	o := overlay{served: served}
 	if o.lowers, err = lowers(dir); err != nil {
 		return nil, err
 	}

@@ -21,11 +21,23 @@ type overlay struct {
 	lowers []string // the topmost first
 	upper  string   // empty for a read-only mount
 	work   string
+	// served says that some lower directories are of another file system, treefs's.
+	served bool
 }
 
 // pinned options, see DESIGN section 3: a host whose default is metacopy=on or redirect_dir=on would leave uppers
 // that are no layers.
-var pinned = [][2]string{{"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "on"}}
+var pinned = [][2]string{{"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"}}
+
+// options gives those of one mount. Where all lower directories are of one file system xino changes nothing. Where some are served, "on" would have overlay look
+// each name up to list a merged directory, so that listing it depended on every file in it, and show inode numbers beyond 2^63, which
+// programs that keep them in a double take for one and the same; "off" shows files of served layers under a device number of their own.
+func (o overlay) options() [][2]string {
+	if o.served {
+		return append(pinned[:len(pinned):len(pinned)], [2]string{"xino", "off"})
+	}
+	return append(pinned[:len(pinned):len(pinned)], [2]string{"xino", "on"})
+}
 
 // classicOnly remembers that this kernel's overlay does not take lower directories one by one (before Linux 6.8).
 var classicOnly atomic.Bool
@@ -74,7 +86,7 @@ func (o overlay) mountOneByOne(target string) error {
 			return configError(fsfd, "lower directory "+dir, err)
 		}
 	}
-	for _, opt := range pinned {
+	for _, opt := range o.options() {
 		if err := unix.FsconfigSetString(fsfd, opt[0], opt[1]); err != nil {
 			return configError(fsfd, opt[0]+"="+opt[1], err)
 		}
@@ -154,7 +166,7 @@ func (o overlay) mountClassic(target string) error {
 		}
 		fmt.Fprintf(&opts, ",upperdir=%s,workdir=%s", upper, work)
 	}
-	for _, opt := range pinned {
+	for _, opt := range o.options() {
 		fmt.Fprintf(&opts, ",%s=%s", opt[0], opt[1])
 	}
 	if opts.Len()+len(",volatile") >= os.Getpagesize() {

@@ -3,8 +3,11 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"larder/internal/treefs"
 )
@@ -42,4 +45,14 @@ func (s *Store) Serve(ctx context.Context, parts []treefs.Part, opt treefs.Optio
 // Close ends the serving and removes what it needed. It may be called any number of times.
 func (s *Served) Close() error {
 	return errors.Join(s.FS.Close(), removeTree(s.dir))
+}
+
+// Alive gives an error where the serving has ended by itself: the kernel was told to, or its device was closed. Whoever looked since then
+// saw errors in the place of files.
+func (s *Served) Alive() error {
+	var st unix.Statfs_t // which no kernel answers from what it remembers
+	if err := unix.Statfs(s.Dir(0), &st); err == unix.ENOTCONN || err == unix.ECONNABORTED {
+		return fmt.Errorf("the FUSE file system that showed the step its inputs ended while it ran (%w); build again, or with --observe=off", err)
+	}
+	return nil
 }

@@ -31,7 +31,7 @@ func (s *Solver) plan(nodes []*node) {
 	s.stats.Lock()
 	defer s.stats.Unlock()
 	for _, n := range nodes {
-		s.names = append(s.names, n.name)
+		s.names = append(s.names, n.label)
 	}
 }
 
@@ -53,7 +53,14 @@ func (s *Solver) account(j job, st *report.Step) {
 
 // begin gives what is known of any step before anything is done.
 func (j job) begin(t report.Type) *report.Step {
-	return &report.Step{Name: j.name, Platform: PlatformName(j.op.Platform), File: j.file, Line: j.row, Type: t}
+	return &report.Step{Name: j.label, Platform: PlatformName(j.op.Platform), File: j.file, Line: j.row, Type: t}
+}
+
+// accountFailed notes a step that could not be done.
+func (s *Solver) accountFailed(j job, t report.Type) {
+	step := j.begin(t)
+	step.How = report.Failed
+	s.account(j, step)
 }
 
 // accountSource notes what a source gave.
@@ -74,7 +81,7 @@ func (s *Solver) accountSource(j job, op *pb.SourceOp, st *layer.State) {
 		if st != nil {
 			step.Result = st.Top().Identity.String()
 		}
-		s.name(st, j.name)
+		s.name(st, j.label)
 	}
 	s.account(j, step)
 }
@@ -136,8 +143,14 @@ func (j job) recipe(op *pb.ExecOp) report.Recipe {
 			r.Mounts = append(r.Mounts, strings.ToLower(m.MountType.String())+" "+m.Dest)
 		}
 	}
+	other := op.CloneVT()
+	other.Meta.Args, other.Meta.Env, other.Meta.Cwd, other.Meta.User = nil, nil, "", ""
+	other.Network, other.Security = 0, 0
+	for _, m := range other.Mounts {
+		m.Dest, m.MountType, m.Input, m.Output = "", 0, 0, 0
+	}
 	h := key.New("larder.report.recipe.v1")
-	if recipe(h, op, j.op.Platform) == nil {
+	if recipe(h, other, nil) == nil {
 		r.Other = h.Sum().Hex()[:8]
 	}
 	return r

@@ -27,6 +27,8 @@ type node struct {
 	file        string // where it comes from: the Dockerfile, and the line in it, 1 for the first; empty where that is not known
 	row         int
 	args        []string // what that file's ARG instructions declare
+	// label is the name without values of variables, which people put tokens into: what is kept of a step says it so (DESIGN invariant 4).
+	label string
 }
 
 // edge names one output of a node.
@@ -102,14 +104,48 @@ func (n *node) describe(md *pb.OpMetadata) {
 
 // place notes where a vertex comes from.
 func (n *node) place(src *pb.Source) {
+	n.label = n.name
 	locs := src.GetLocations()[string(n.digest)].GetLocations()
 	for _, l := range locs {
 		if i := int(l.SourceIndex); i >= 0 && i < len(src.Infos) && len(l.Ranges) > 0 {
 			n.file, n.row = src.Infos[i].Filename, int(l.Ranges[0].GetStart().GetLine())
 			n.args = declared(src.Infos[i].Data)
+			n.write(src.Infos[i].Data, n.row, int(l.Ranges[len(l.Ranges)-1].GetEnd().GetLine()))
 			return
 		}
 	}
+}
+
+// maxLabel bounds what a label takes from a Dockerfile, in bytes.
+const maxLabel = 2 << 10
+
+// write makes the label of what the Dockerfile's lines say. Those of a source are kept as they are displayed: that names an image.
+func (n *node) write(dockerfile []byte, from, to int) {
+	if n.op.GetSource() != nil {
+		return
+	}
+	stage, said := "", n.name
+	if strings.HasPrefix(said, "[") {
+		if i := strings.Index(said, "] "); i > 0 {
+			stage, said = said[:i+2], said[i+2:]
+		}
+	}
+	lines := strings.Split(string(dockerfile), "\n")
+	var words []string
+	for i := max(from-1, 0); i < min(max(to, from), len(lines)); i++ {
+		words = append(words, strings.Fields(strings.TrimSuffix(strings.TrimSpace(lines[i]), "\\"))...)
+	}
+	verb, _, _ := strings.Cut(said, " ")
+	switch x := n.op.GetExec(); {
+	case len(words) > 0 && strings.EqualFold(words[0], verb):
+		words[0] = verb
+	case x != nil && x.Meta != nil: // a trigger of the base image
+		words = append([]string{"RUN"}, x.Meta.Args...)
+	default:
+		return
+	}
+	text := strings.Join(words, " ")
+	n.label = stage + text[:min(len(text), maxLabel)]
 }
 
 var argLine = regexp.MustCompile(`(?im)^[ \t]*ARG[ \t]+(.+)$`)

@@ -3,6 +3,7 @@ package solve
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -17,13 +18,18 @@ import (
 )
 
 // exec does a RUN step.
-func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State, error) {
+func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) (out []*layer.State, err error) {
+	step := s.accountExec(j, op, nil)
+	defer func() {
+		if ctx.Err() == nil && step.How != "" { // else nobody wanted it any more
+			s.account(j, step)
+		}
+	}()
 	k, err := s.execKey(ctx, op, j.op.Platform, j.inputs)
 	if err != nil {
 		j.done(err)
 		return nil, err
 	}
-	step := s.accountExec(j, op, nil)
 	if out, ok, err := s.recallExec(ctx, j, k, op, step, false); ok || err != nil {
 		return out, err
 	}
@@ -57,13 +63,10 @@ func (s *Solver) exec(ctx context.Context, j job, op *pb.ExecOp) ([]*layer.State
 	j.line.Start()
 	s.why(ctx, j, step)
 	tell(j, step)
-	out, err := s.runExec(ctx, j, k, v, op, step)
+	out, err = s.runExec(ctx, j, k, v, op, step)
 	j.done(err)
 	if err != nil {
 		step.How = report.Failed
-	}
-	if ctx.Err() == nil { // else nobody wanted it any more
-		s.account(j, step)
 	}
 	return out, err
 }
@@ -110,7 +113,7 @@ func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, v *seeing, op
 	s.count(j, false)
 	step.How, step.Made, step.Not = report.Ran, now(), res.Unobserved
 	s.blind(j, res.Unobserved)
-	rec := &record.Record{Key: k, Name: j.name, Created: step.Made, Duration: step.Took}
+	rec := &record.Record{Key: k, Name: j.label, Created: step.Made, Duration: step.Took}
 	made := map[key.Digest]*layer.Layer{}
 	for _, o := range res.Outputs {
 		out := record.Output{Base: o.Base}
@@ -130,12 +133,14 @@ func (s *Solver) runExec(ctx context.Context, j job, k key.Digest, v *seeing, op
 			return nil, err
 		}
 	}
+	own := rec.Outputs
 	if rec, err = s.put(ctx, j, rec); err != nil {
 		return nil, err
 	}
-	if looked != nil {
+	// What somebody else made of the same inputs may come from other looks than these.
+	if looked != nil && reflect.DeepEqual(own, rec.Outputs) {
 		if err := s.keepObserved(ctx, j, rec, v, looked); err != nil {
-			return nil, err
+			j.line.Note("what it looked at is not kept: " + err.Error())
 		}
 	}
 	return s.restack(rec, j, func(_, _ int, ref record.Layer) (*layer.Layer, error) {
@@ -176,7 +181,7 @@ func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.Exe
 		return nil, false, nil
 	}
 	if age := s.maxAge(j); age > 0 && time.Since(rec.Created) > age {
-		step.Why = report.ToldBy("--cache-refresh")
+		step.Why = report.ToldBy("--refresh")
 		return nil, false, nil
 	}
 	out, err := s.restack(rec, j, s.findLayer(ctx))
@@ -197,7 +202,6 @@ func (s *Solver) recallExec(ctx context.Context, j job, k key.Digest, op *pb.Exe
 	s.count(j, true)
 	j.line.Cached()
 	step.How, step.From, step.Made, step.Took, step.Why = report.Exact, s.origin(rec), rec.Created, rec.Duration, nil
-	s.account(j, step)
 	return out, true, nil
 }
 

@@ -34,6 +34,9 @@ func (s *Solver) files(ctx context.Context, j job, op *pb.FileOp) ([]*layer.Stat
 	j.line.Start()
 	out, err := s.applyFiles(ctx, k, j, op)
 	j.done(err)
+	if err != nil && ctx.Err() == nil {
+		s.accountFailed(j, report.File)
+	}
 	return out, err
 }
 
@@ -42,7 +45,7 @@ func (s *Solver) applyFiles(ctx context.Context, k key.Digest, j job, op *pb.Fil
 	if err != nil {
 		return nil, err
 	}
-	rec := &record.Record{Key: k, Name: j.name, With: []key.Digest{resolutionKey(op, j.inputs)}}
+	rec := &record.Record{Key: k, Name: j.label, With: []key.Digest{resolutionKey(op, j.inputs)}}
 	began, how := now(), report.Content // what comes out was there already
 	for _, o := range res.Outputs {
 		out := record.Output{Base: o.Base}

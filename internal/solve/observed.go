@@ -116,7 +116,7 @@ func (s *Solver) recallObserved(ctx context.Context, j job, k key.Digest, v *see
 		s.used(rec, nil, false)
 		step.How = report.Observed
 		if err := errors.Join(fill(step, set, v.parts), s.list(ctx, v, d, rec)); err != nil {
-			return nil, false, err
+			j.line.Note("what was of use is not noted: " + err.Error())
 		}
 		return out, true, s.derive(ctx, j, k, found)
 	}
@@ -131,7 +131,7 @@ func (s *Solver) derive(ctx context.Context, j job, k, found key.Digest) error {
 	}
 	exact := *rec
 	exact.Key, exact.With = k, []key.Digest{found}
-	kept, err := s.opt.Records.Put(ctx, &exact)
+	kept, err := s.put(ctx, j, &exact)
 	if err != nil {
 		return fmt.Errorf("keep a record: %w", err)
 	}

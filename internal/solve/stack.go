@@ -41,7 +41,7 @@ func (s *Solver) restack(rec *record.Record, j job, find func(output, n int, ref
 			}
 			layers = append(layers, l)
 			out[i] = out[i].Push(l)
-			s.name(out[i], j.name)
+			s.name(out[i], j.label)
 		}
 	}
 	for _, l := range layers {

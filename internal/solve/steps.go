@@ -10,6 +10,7 @@ import (
 	"larder/internal/layer"
 	"larder/internal/progress"
 	"larder/internal/record"
+	"larder/internal/report"
 )
 
 // job is a vertex that a worker has: what to do, on which inputs.
@@ -74,6 +75,8 @@ func (s *Solver) source(ctx context.Context, j job, op *pb.SourceOp) ([]*layer.S
 	j.line.Done(err)
 	if err == nil {
 		s.accountSource(j, op, st)
+	} else if ctx.Err() == nil {
+		s.accountFailed(j, report.Other)
 	}
 	return []*layer.State{st}, err
 }

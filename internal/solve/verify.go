@@ -43,7 +43,7 @@ func (s *Solver) verify(ctx context.Context, j job, op *pb.ExecOp, rec *record.R
 		j.line.Done(err)
 		return err
 	}
-	diff := Difference{Step: j.name, Key: rec.Key}
+	diff := Difference{Step: j.label, Key: rec.Key}
 	for i, o := range res.Outputs {
 		if i >= len(found) || o.Base != rec.Outputs[i].Base {
 			diff.Files = append(diff.Files, tree.Difference{What: "the step has other outputs than its record"})
