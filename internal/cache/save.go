@@ -159,7 +159,9 @@ func (s *Session) change(ctx context.Context, t *Target) catalog.Change {
 		if replaces == (key.Digest{}) && s.has(ctx, t.Own, &rec, c.Layers) {
 			c.Used = append(c.Used, rec.Key)
 			for _, l := range u.layers {
-				c.Used = append(c.Used, treeKey(l.Identity))
+				if l.Pinned { // no other has a record of its tree: looking for one would read the further pages
+					c.Used = append(c.Used, treeKey(l.Identity))
+				}
 			}
 			continue
 		}
@@ -230,6 +232,9 @@ func (s *Session) has(ctx context.Context, src *Source, rec *record.Record, copi
 	}
 	for _, o := range rec.Outputs {
 		for _, ref := range o.Layers {
+			if len(copies[ref.Identity]) == 0 {
+				continue // one that has no copy at all is in no page
+			}
 			have := s.copies(ctx, src, ref.Identity)
 			for _, b := range copies[ref.Identity] {
 				if !slices.ContainsFunc(have, func(h catalog.Blob) bool { return h.Key == b.Key }) {
