@@ -44,6 +44,8 @@ func TestContextEditedMeanwhile(t *testing.T) {
 		{"read before and replaced", "echo edit > new; mv new before", ""},
 		{"read before and deleted", "rm before; echo mended > mend", ""},
 		{"read later", "echo edit > after", "after"},
+		{"read later and longer", "echo edited > after", "after"},
+		{"in a bind mount and longer", "echo longer > mounted/file", "mounted/file"},
 		{"read later and replaced", "echo edit > new; mv new after", "after"},
 		{"read later and shorter", ": > after", "after"},
 		{"read later and deleted", "rm after", "after"},
