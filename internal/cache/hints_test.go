@@ -12,7 +12,6 @@ import (
 	"larder/internal/catalog"
 	"larder/internal/content"
 	"larder/internal/key"
-	"larder/internal/layer"
 	"larder/internal/observation"
 	"larder/internal/record"
 	"larder/internal/remote"
@@ -317,40 +316,5 @@ func TestHintsAreReplaced(t *testing.T) {
 	s.Save(t.Context())
 	if got := w.saved("main", "set"); string(got.Hint) != "looks" {
 		t.Errorf("the catalog has %q", got.Hint)
-	}
-}
-
-// TestHintsGoWithAnImage: with the steps of an image goes what they are found by, and what leads there.
-func TestHintsGoWithAnImage(t *testing.T) {
-	w := newShared(t)
-	s := w.begin("")
-	exact, seen := made("exact", "layer"), made("seen", "layer")
-	exact.With = []key.Digest{seen.Key}
-	seen.With = []key.Digest{keyOf("list"), keyOf("set"), exact.Key, keyOf("nowhere")}
-	elsewhere := made("of another stage", "its layer")
-	elsewhere.With = []key.Digest{keyOf("its set")}
-	for _, r := range []*record.Record{exact, seen, elsewhere} {
-		if _, err := s.Put(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.put(s, hintOf("list", listOf("set")), true)
-	for _, k := range []string{"set", "its set", "last build"} {
-		w.put(s, hintOf(k, []byte(k)), false)
-	}
-	for _, r := range []*record.Record{exact, elsewhere} {
-		ref, _ := r.OnlyLayer()
-		s.Used(r, []*layer.Layer{layer.New(ref.Identity, true, nil, nil)}, false)
-	}
-	var got, want []key.Digest
-	for _, r := range s.Records(t.Context(), func(id key.Digest) bool { return id == keyOf("layer") }) {
-		got = append(got, r.Key)
-	}
-	for _, k := range []string{"exact", "seen", "list", "set", "of another stage"} {
-		want = append(want, keyOf(k))
-	}
-	slices.SortFunc(want, func(a, b key.Digest) int { return bytes.Compare(a[:], b[:]) })
-	if !slices.Equal(got, want) {
-		t.Errorf("%d records go with the image", len(got))
 	}
 }

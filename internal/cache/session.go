@@ -122,6 +122,7 @@ type place struct {
 type use struct {
 	rec    *record.Record
 	layers []*layer.Layer
+	result bool // the layers become part of what the build makes
 }
 
 // Sent counts what went to the remote caches.

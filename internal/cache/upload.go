@@ -69,6 +69,7 @@ func (s *Session) Used(rec *record.Record, layers []*layer.Layer, result bool) {
 	if layers != nil {
 		u.layers = layers
 	}
+	u.result = u.result || result
 	exports := s.exports
 	s.mu.Unlock()
 	if len(s.cfg.Targets) == 0 {

@@ -32,8 +32,9 @@ type Data struct {
 // records of a key the first counts. Where there is not room for all, hints are left out.
 //
 // A record keeps its name only where a layer that it made is in the image: that one's history has it too. What the commands of
-// other stages were is not told to those who get the image.
+// other stages were is not told to those who get the image, nor what they looked at: see own.
 func (d *Data) Marshal() ([]byte, error) {
+	d = d.own()
 	b, err := d.marshal()
 	if full := new(fullError); errors.As(err, &full) {
 		b, err = d.withoutHints().marshal()
@@ -98,6 +99,49 @@ func (d *Data) holds(r *record.Record) bool {
 		}
 	}
 	return false
+}
+
+// own gives the data without hints that lead to no layer of the image, and without the records that are found through these: what other
+// stages' commands looked at is theirs. Their exact records stay, and name nothing that is not here.
+func (d *Data) own() *Data {
+	records, hint := map[key.Digest]*record.Record{}, map[key.Digest]bool{}
+	for _, r := range d.Records {
+		if records[r.Key] == nil {
+			records[r.Key], hint[r.Key] = r, r.OnlyHint()
+		}
+	}
+	reached := map[key.Digest]bool{}
+	var reach func(k key.Digest)
+	reach = func(k key.Digest) {
+		if r := records[k]; r != nil && !reached[k] {
+			reached[k] = true
+			for _, k := range r.With {
+				reach(k)
+			}
+		}
+	}
+	for k, r := range records {
+		if d.holds(r) {
+			reach(k)
+		}
+	}
+	here := map[key.Digest]bool{}
+	for k, r := range records {
+		here[k] = reached[k] || !hint[k] && !slices.ContainsFunc(r.With, func(k key.Digest) bool { return hint[k] })
+	}
+	out := &Data{Layers: d.Layers}
+	for k, r := range records {
+		switch {
+		case reached[k]:
+			out.Records = append(out.Records, r)
+		case here[k]:
+			c := *r
+			c.Hint = nil
+			c.With = slices.DeleteFunc(slices.Clone(r.With), func(k key.Digest) bool { return !here[k] })
+			out.Records = append(out.Records, &c)
+		}
+	}
+	return out
 }
 
 // Clamped gives the data for an image whose times must not depend on when it was built (SOURCE_DATE_EPOCH): no record is younger

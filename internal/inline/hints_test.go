@@ -1,7 +1,9 @@
 package inline
 
 import (
+	"encoding/base64"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,7 @@ func TestHintsGiveWay(t *testing.T) {
 		more.Hint = make([]byte, maxHint)
 		rand.NewChaCha8([32]byte{2, byte(i)}).Read(more.Hint)
 		more.Key = key.Bytes(more.Hint)
+		d.Records[1].With = append(d.Records[1].With, more.Key)
 		d.Records = append(d.Records, &more)
 	}
 	got := read(t, d)
@@ -73,5 +76,40 @@ func TestClampedHasNoHints(t *testing.T) {
 	a, b := mustMarshal(t, d.Clamped(day.Add(-time.Hour))), mustMarshal(t, bare.Clamped(day.Add(-time.Hour)))
 	if string(a) != string(b) {
 		t.Error("hints tell")
+	}
+}
+
+// TestNoHintsOfOtherStages: of a stage that is not in the image there are the exact records and nothing of what its commands looked at, nor
+// what explains builds.
+func TestNoHintsOfOtherStages(t *testing.T) {
+	d := hinted(1000)
+	exact, seen := recordOf("RUN make secrets", "builder"), recordOf("RUN make secrets", "builder")
+	seen.Key = digestOf("seen secrets")
+	set := &record.Record{Key: digestOf("secret set"), Hint: []byte("private/key.pem")}
+	list := &record.Record{Key: digestOf("secret list"), Hint: []byte("private list")}
+	exact.With, seen.With = []key.Digest{seen.Key}, []key.Digest{list.Key, set.Key}
+	exact.Hint = []byte("private word")
+	explanation := &record.Record{Key: digestOf("explanation"), Hint: []byte("private build")}
+	want := read(t, d)
+	d.Records = append(d.Records, exact, seen, set, list, explanation)
+	text := decoded(t, mustMarshal(t, d))
+	if strings.Contains(text, base64.StdEncoding.EncodeToString([]byte("private/key.pem"))) || strings.Contains(text, "make secrets") {
+		t.Error(text)
+	}
+	got := read(t, d)
+	if r := got[exact.Key]; r == nil || len(r.With) > 0 || len(r.Hint) > 0 || len(r.Outputs) != 1 {
+		t.Errorf("the exact record of the other stage: %+v", r)
+	}
+	delete(got, exact.Key)
+	if len(got) != len(want) {
+		t.Errorf("read back %d other records, want %d", len(got), len(want))
+	}
+	for k, r := range want {
+		if got[k] == nil || got[k].Digest() != r.Digest() {
+			t.Errorf("of the image's own stage: %+v", got[k])
+		}
+	}
+	if len(exact.With) != 1 || exact.Hint == nil {
+		t.Error("Marshal changed its input")
 	}
 }

@@ -116,3 +116,45 @@ func cpuTime() (all, self time.Duration) {
 	}
 	return all, self
 }
+
+// BenchmarkLookUp looks up all directories of a part through an overlay on a fresh mount, as programs do that find their way: overlay
+// asks of each whether it is opaque.
+func BenchmarkLookUp(b *testing.B) {
+	const dirs = 2000
+	s := draw(b)
+	for i := range dirs {
+		s.put(fmt.Sprintf("d%d/d%d", i%20, i), dirNode(0o755))
+	}
+	p, dir := s.written(true)
+	for _, way := range []string{"native", "served"} {
+		b.Run(way, func(b *testing.B) {
+			var total time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				lower := dir
+				var fs *FS
+				if way == "served" {
+					var err error
+					fs, err = Mount(b.Context(), b.TempDir(), []Part{p}, Options{})
+					must(b, err)
+					lower = fs.Dir(0)
+				}
+				root, done := overlayOn(b, "on", lower, b.TempDir())
+				b.StartTimer()
+				start := time.Now()
+				for i := range dirs {
+					var st unix.Stat_t
+					must(b, unix.Stat(fmt.Sprintf("%s/d%d/d%d", root, i%20, i), &st))
+				}
+				total += time.Since(start)
+				b.StopTimer()
+				done()
+				if fs != nil {
+					must(b, fs.Close())
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(total.Microseconds())/float64(b.N)/dirs, "us/dir")
+		})
+	}
+}

@@ -30,7 +30,7 @@ type file struct {
 	// contents.mu guards these.
 	ready  *content // nil when nobody read it yet, or it was put away
 	flight *flight  // that makes it ready
-	watch  *watch   // of a file that others may edit
+	watch  *watch   // of a file that others may edit; each time that it is opened has one of its own
 	// opens counts the handles that the kernel has, backing is the kernel's number for the file that it reads itself, 0 for none.
 	// All handles of one inode read it in the same way.
 	opens   int
@@ -44,6 +44,7 @@ type content struct {
 	disk  *os.File
 	start int64        // in disk
 	whole bool         // disk is this file's own, and closed with it
+	watch *watch       // of disk, if others may edit it
 	users atomic.Int32 // readers, and one for being ready
 	entry *list.Element
 }
@@ -203,20 +204,28 @@ func (c *contents) take(p *content) {
 // somebody reads on.
 func (fs *FS) putAway(p *content) {
 	defer p.done()
-	c := &fs.contents
-	c.mu.Lock()
-	w := p.owner.file.watch
-	watched := w != nil && p.whole && p.owner.file.opens == 0
-	c.mu.Unlock()
-	if !watched {
+	if p.watch == nil {
 		return
 	}
-	err := w.check(fs.ctx, p.disk)
+	c := &fs.contents
+	c.mu.Lock()
+	last := p.owner.file.opens == 0 && p.users.Load() == 1
+	c.mu.Unlock()
+	if last {
+		fs.settled(p, p.watch.check(fs.ctx, p.disk))
+	}
+}
+
+// settled takes down what a look at a content said after which nobody read it.
+func (fs *FS) settled(p *content, err error) {
+	c := &fs.contents
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	f := p.owner.file
 	switch {
 	case err == nil:
-		w.settled = true
+		// Who opened it meanwhile may read what is written after that look.
+		p.watch.settled = f.watch == p.watch && f.ready == nil && f.flight == nil && f.opens == 0
 	case c.changed == nil && fs.ctx.Err() == nil:
 		c.changed = err
 	}

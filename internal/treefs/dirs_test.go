@@ -16,29 +16,29 @@ func TestDirsThatTheStepChanged(t *testing.T) {
 		do   func(t *testing.T, root string)
 		want string
 	}{
-		{"merged and one name", func(t *testing.T, root string) { stat(t, root+"/d/a") }, "=EP d=E d/a=E"},
-		{"merged and the native name", func(t *testing.T, root string) { stat(t, root+"/d/n") }, "=EP d=E d/n=E"},
+		{"merged and one name", func(t *testing.T, root string) { stat(t, root+"/d/a") }, "=E d=E d/a=E"},
+		{"merged and the native name", func(t *testing.T, root string) { stat(t, root+"/d/n") }, "=E d=E d/n=E"},
 		{"written to and read", func(t *testing.T, root string) {
 			must(t, os.WriteFile(root+"/o/new", nil, 0o644))
 			read(t, root+"/o/a")
 			absent(t, root+"/o/no")
-		}, "=EP o=E o/a=EC o/new=E o/no=E"},
+		}, "=E o=E o/a=EC o/new=E o/no=E"},
 		{"changed mode and read", func(t *testing.T, root string) {
 			must(t, os.Chmod(root+"/o", 0o700))
 			read(t, root+"/o/a")
-		}, "=EP o=E o/a=EC"},
-		{"removed whole", func(t *testing.T, root string) { must(t, os.RemoveAll(root+"/o/sub")) }, "=EP o=E o/sub=EL o/sub/x=E"},
+		}, "=E o=E o/a=EC"},
+		{"removed whole", func(t *testing.T, root string) { must(t, os.RemoveAll(root+"/o/sub")) }, "=E o=E o/sub=EL o/sub/x=E"},
 		{"removed and made again", func(t *testing.T, root string) {
 			must(t, os.RemoveAll(root+"/o/sub"))
 			must(t, os.Mkdir(root+"/o/sub", 0o755))
 			absent(t, root+"/o/sub/x")
 			absent(t, root+"/o/sub/y")
-		}, "=EP o=E o/sub=EL o/sub/x=E"},
+		}, "=E o=E o/sub=EL o/sub/x=E"},
 		{"removed while full", func(t *testing.T, root string) {
 			if err := unix.Rmdir(root + "/o/sub"); err != unix.ENOTEMPTY {
 				t.Errorf("got %v", err)
 			}
-		}, "=EP o=E o/sub=EL"},
+		}, "=E o=E o/sub=EL"},
 		{"moved by mv", func(t *testing.T, root string) {
 			if err := unix.Rename(root+"/o/sub", root+"/o/moved"); err != unix.EXDEV {
 				t.Errorf("got %v", err)
@@ -49,11 +49,11 @@ func TestDirsThatTheStepChanged(t *testing.T) {
 			if got := read(t, root+"/o/moved/x"); got != "x" {
 				t.Errorf("got %s", got)
 			}
-		}, "=EP o=E o/moved=E o/sub=EL o/sub/x=EC"},
+		}, "=E o=E o/moved=E o/sub=EL o/sub/x=EC"},
 		{"linked to", func(t *testing.T, root string) {
 			must(t, os.Link(root+"/o/a", root+"/o/z"))
 			read(t, root+"/o/z")
-		}, "=EP o=E o/a=EC o/z=E"},
+		}, "=E o=E o/a=EC o/z=E"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, _ := draw(t).file("d/a", "a").file("d/b", "b").file("o/a", "a").file("o/b", "b").file("o/sub/x", "x").written(true)
@@ -70,8 +70,8 @@ func TestDirsThatTheStepChanged(t *testing.T) {
 // directory to list it, and all of the directory's entries are noted. Without, the listing is.
 func TestListingOfMergedDirs(t *testing.T) {
 	for _, c := range []struct{ xino, want string }{
-		{"on", "=EP d=EL d/a=E d/b=E d/n=E o=EL o/a=E o/new=E"},
-		{"off", "=EP d=EL o=EL o/new=E"},
+		{"on", "=E d=EL d/a=E d/b=E d/n=E o=EL o/a=E o/new=E"},
+		{"off", "=E d=EL o=EL o/new=E"},
 	} {
 		p, _ := draw(t).file("d/a", "a").file("d/b", "b").file("o/a", "a").written(true)
 		fs := show(t, Options{}, p)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,54 @@ func TestUnavailable(t *testing.T) {
 	if err := unavailable("/dev/fuse", unix.EPERM); !strings.Contains(err.Error(), "sudo") {
 		t.Errorf("no privilege: %v", err)
 	}
+}
+
+// TestFailedMount: nothing of one is left with the step's context.
+func TestFailedMount(t *testing.T) {
+	ctx := &parent{Context: t.Context(), done: make(chan struct{})}
+	damaged := draw(t).file("d/f", "f").dir("")
+	var b bytes.Buffer
+	must(t, tree.Encode(&b, damaged))
+	for i := range b.Len() { // some byte of what is fetched late
+		blob := slices.Clone(b.Bytes())
+		blob[i] ^= 1
+		if n, err := tree.Decode(bytes.NewReader(blob), int64(len(blob))); err == nil {
+			damaged = n
+			break
+		}
+	}
+	for name, c := range map[string]struct {
+		root   *tree.Node
+		device string
+	}{
+		"a damaged tree":      {damaged, ""},
+		"no device":           {tree.Empty(), filepath.Join(t.TempDir(), "fuse")},
+		"what is not mounted": {tree.Empty(), "/dev/null"},
+	} {
+		if fs, err := Mount(ctx, t.TempDir(), []Part{{Root: c.root}}, Options{device: c.device}); err == nil {
+			t.Errorf("%s: mounted", name)
+			must(t, fs.Close())
+		}
+		if n := ctx.children.Load(); n != 0 {
+			t.Errorf("%s: the context has %d below it", name, n)
+		}
+	}
+}
+
+// parent is a context that counts those that end with it.
+type parent struct {
+	context.Context
+	done     chan struct{}
+	children atomic.Int32
+}
+
+func (p *parent) Done() <-chan struct{} { return p.done }
+func (p *parent) Value(any) any         { return nil }
+
+// AfterFunc is what package context asks for to be told of the end.
+func (p *parent) AfterFunc(func()) func() bool {
+	p.children.Add(1)
+	return func() bool { p.children.Add(-1); return true }
 }
 
 func mknod(t *testing.T, rdev uint64) string {
@@ -221,6 +270,16 @@ func TestSignalWhileReading(t *testing.T) {
 	must(t, cmd.Process.Signal(unix.SIGUSR1))
 	if err := cmd.Wait(); err != nil || !strings.HasPrefix(out.String(), fmt.Sprint(len(small))) {
 		t.Errorf("%v: %s", err, &out)
+	}
+}
+
+// TestSignalWithAnotherProc: where /proc has the processes of another PID namespace, a signal is not taken for the end of who gets it.
+func TestSignalWithAnotherProc(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSignalWhileReading$", "-test.v")
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestSignalWhileReading")) {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

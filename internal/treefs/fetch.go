@@ -51,11 +51,12 @@ func (fs *FS) take(n *inode, src io.ReadCloser) (*content, error) {
 	case isStored: // in the local root, where nobody edits anything
 		return &content{disk: edited, whole: true}, nil
 	case isFile:
-		if err := fs.watch(n, edited); err != nil {
+		w, err := fs.watch(n, edited)
+		if err != nil {
 			edited.Close()
 			return nil, err
 		}
-		return &content{disk: edited, whole: true}, nil
+		return &content{disk: edited, whole: true, watch: w}, nil
 	}
 	defer src.Close()
 	return fs.contents.spool.add(fs.opt.Temp, n, layer.Verified(ctxReader{fs.ctx, src}, n.node.Content, size, nameOf(n, src)))

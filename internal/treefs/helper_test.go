@@ -193,12 +193,12 @@ func native(t testing.TB, files ...string) string {
 	return dir
 }
 
-// looked gives the looks at a part as one string: "path=ELCXWP", sorted.
+// looked gives the looks at a part as one string: "path=ELC", sorted.
 func looked(fs *FS, i int) string {
 	var out []string
 	for _, l := range fs.Looks(i) {
 		var kinds strings.Builder
-		for j, letter := range "ELCXWP" {
+		for j, letter := range "ELC" {
 			if l.Kind&(1<<j) != 0 {
 				kinds.WriteRune(letter)
 			}

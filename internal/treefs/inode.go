@@ -81,11 +81,10 @@ func (t *inodes) reserve(n int) uint64 {
 	return uint64(first)
 }
 
-// plant makes the directory that holds the parts, and learns what has to be known of all of them at once: whether there are
-// extended attributes, which files have several names, and whether files are to be handed to the kernel.
+// plant makes the directory that holds the parts, and learns what has to be known of all of them at once: which files have
+// several names, and whether files are to be handed to the kernel.
 func (fs *FS) plant(parts []Part) (hand bool, err error) {
 	fs.inodes.known = make([]*inode, 1) // 0 is no number
-	fs.bare = true
 	own := tree.Empty()
 	fs.own = fs.add(&inode{node: own, number: fs.inodes.reserve(1), dir: &directory{parent: 1, loaded: true}})
 	fs.passSize = fs.opt.Passthrough
@@ -135,9 +134,6 @@ type survey struct {
 }
 
 func (s *survey) walk(n *tree.Node) error {
-	if len(n.Xattrs) > 0 || n.Opaque || n.Kind == tree.Whiteout {
-		s.fs.bare = false
-	}
 	if n.Kind != tree.Dir {
 		if n.Kind == tree.File {
 			s.files++

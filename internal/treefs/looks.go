@@ -9,12 +9,10 @@ import (
 )
 
 // Looks gives all that was looked at in a part so far, sorted by path, as it was asked: nothing is put together. The root's entry
-// is always there: mounting looks at it. So is Plain: whether any part has extended attributes decides how the kernel is answered
-// who asks for one that is not there.
+// is always there: mounting looks at it.
 func (fs *FS) Looks(i int) []observation.Look {
 	var looks []observation.Look
 	collect(&looks, "", fs.parts[i].root)
-	looks[0].Kind |= observation.Plain
 	slices.SortFunc(looks, func(a, b observation.Look) int { return strings.Compare(a.Path, b.Path) })
 	return looks
 }

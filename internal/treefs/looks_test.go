@@ -16,30 +16,30 @@ func TestLooks(t *testing.T) {
 		do   func(t *testing.T, root string)
 		want string
 	}{
-		{"nothing", func(*testing.T, string) {}, "=EP"},
-		{"an absent name", func(t *testing.T, root string) { absent(t, root+"/nothing") }, "=EP nothing=E"},
-		{"an absent name below", func(t *testing.T, root string) { absent(t, root+"/d/nothing") }, "=EP d=E d/nothing=E"},
-		{"below an absent name", func(t *testing.T, root string) { absent(t, root+"/no/thing") }, "=EP no=E"},
-		{"an entry", func(t *testing.T, root string) { stat(t, root+"/d/a") }, "=EP d=E d/a=E"},
-		{"a listing", func(t *testing.T, root string) { names(t, root+"/d") }, "=EP d=EL"},
+		{"nothing", func(*testing.T, string) {}, "=E"},
+		{"an absent name", func(t *testing.T, root string) { absent(t, root+"/nothing") }, "=E nothing=E"},
+		{"an absent name below", func(t *testing.T, root string) { absent(t, root+"/d/nothing") }, "=E d=E d/nothing=E"},
+		{"below an absent name", func(t *testing.T, root string) { absent(t, root+"/no/thing") }, "=E no=E"},
+		{"an entry", func(t *testing.T, root string) { stat(t, root+"/d/a") }, "=E d=E d/a=E"},
+		{"a listing", func(t *testing.T, root string) { names(t, root+"/d") }, "=E d=EL"},
 		{"an open directory", func(t *testing.T, root string) {
 			fd, err := unix.Open(root+"/d", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 			must(t, err)
 			unix.Close(fd)
-		}, "=EP d=E"},
-		{"contents", func(t *testing.T, root string) { read(t, root+"/d/a") }, "=EP d=E d/a=EC"},
-		{"an empty file", func(t *testing.T, root string) { read(t, root+"/empty") }, "=EP empty=E"},
+		}, "=E d=E"},
+		{"contents", func(t *testing.T, root string) { read(t, root+"/d/a") }, "=E d=E d/a=EC"},
+		{"an empty file", func(t *testing.T, root string) { read(t, root+"/empty") }, "=E empty=E"},
 		{"a link", func(t *testing.T, root string) {
 			if l, err := os.Readlink(root + "/link"); err != nil || l != "d/a" {
 				t.Errorf("got %q, %v", l, err)
 			}
-		}, "=EP link=E"},
-		{"through a link", func(t *testing.T, root string) { read(t, root+"/link") }, "=EP d=E d/a=EC link=E"},
-		{"change of mode", func(t *testing.T, root string) { must(t, os.Chmod(root+"/d/a", 0o600)) }, "=EP d=E d/a=EC"},
-		{"overwritten", func(t *testing.T, root string) { must(t, os.WriteFile(root+"/d/a", []byte("new"), 0o644)) }, "=EP d=E d/a=E"},
-		{"removed", func(t *testing.T, root string) { must(t, os.Remove(root+"/d/a")) }, "=EP d=E d/a=E"},
-		{"renamed", func(t *testing.T, root string) { must(t, os.Rename(root+"/d/a", root+"/d/z")) }, "=EP d=E d/a=EC d/z=E"},
-		{"made beside", func(t *testing.T, root string) { must(t, os.WriteFile(root+"/d/new", nil, 0o644)) }, "=EP d=E d/new=E"},
+		}, "=E link=E"},
+		{"through a link", func(t *testing.T, root string) { read(t, root+"/link") }, "=E d=E d/a=EC link=E"},
+		{"change of mode", func(t *testing.T, root string) { must(t, os.Chmod(root+"/d/a", 0o600)) }, "=E d=E d/a=EC"},
+		{"overwritten", func(t *testing.T, root string) { must(t, os.WriteFile(root+"/d/a", []byte("new"), 0o644)) }, "=E d=E d/a=E"},
+		{"removed", func(t *testing.T, root string) { must(t, os.Remove(root+"/d/a")) }, "=E d=E d/a=E"},
+		{"renamed", func(t *testing.T, root string) { must(t, os.Rename(root+"/d/a", root+"/d/z")) }, "=E d=E d/a=EC d/z=E"},
+		{"made beside", func(t *testing.T, root string) { must(t, os.WriteFile(root+"/d/new", nil, 0o644)) }, "=E d=E d/new=E"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := draw(t).file("d/a", "a").file("d/b", "b").file("empty", "").link("link", "d/a")

@@ -49,10 +49,6 @@ type FS struct {
 	parts  []*part
 	inodes inodes
 
-	// bare: no part has extended attributes, opaque directories or whiteouts. The kernel is told so when it asks for the first time, and asks for
-	// none any more.
-	bare bool
-
 	// noOpendir: the kernel can do without being asked to open directories. noOpen: files as well; what is noted then is reading.
 	noOpendir, noOpen bool
 	pass              atomic.Bool // files are handed to the kernel
@@ -91,6 +87,11 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 	}
 	fs := &FS{dir: dir, opt: opt, caller: ctx, served: make(chan struct{})}
 	fs.ctx, fs.cancel = context.WithCancelCause(ctx)
+	defer func() {
+		if err != nil {
+			fs.cancel(err)
+		}
+	}()
 	fs.contents.init()
 	hand, err := fs.plant(parts)
 	if err != nil {
@@ -120,7 +121,6 @@ func Mount(ctx context.Context, dir string, parts []Part, opt Options) (_ *FS, e
 		DisableReadDirPlus:       true,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true,
-		EnableAcl:                !fs.bare, // else access control lists would decide nothing, unlike those of native layers
 		ExtraCapabilities:        fuse.CAP_NO_OPENDIR_SUPPORT,
 		DisabledCapabilities:     disabled,
 		Logger:                   log.New(io.Discard, "", 0),

@@ -114,10 +114,11 @@ const (
 	originMark = disk.OverlayPrefix + "origin"
 )
 
+// GetXAttr notes nothing: extended attributes are a part of the entry, which was looked at when the kernel learned of the object.
 func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
-	n, status := r.attributes(h)
+	n := r.fs.inodes.get(h.NodeId)
 	if n == nil {
-		return 0, status
+		return 0, fuse.Status(unix.ESTALE)
 	}
 	if strings.HasPrefix(name, disk.OverlayPrefix) {
 		if name == opaqueMark && n.node.Opaque {
@@ -129,11 +130,13 @@ func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, des
 		}
 		return 0, fuse.ENODATA
 	}
-	n.note(observation.Xattrs)
 	for _, x := range n.node.Xattrs {
 		if x.Name == name {
 			return give(dest, string(x.Value))
 		}
+	}
+	if !slices.ContainsFunc(namespaces, func(s string) bool { return strings.HasPrefix(name, s) }) {
+		return 0, fuse.Status(unix.EOPNOTSUPP) // as other file systems say of names that can never be
 	}
 	return 0, fuse.ENODATA
 }
@@ -147,12 +150,14 @@ func hasWhiteouts(n *tree.Node) bool {
 	return err == nil && slices.ContainsFunc(entries, func(e tree.Entry) bool { return e.Node.Kind == tree.Whiteout })
 }
 
+// namespaces are what names of extended attributes begin with.
+var namespaces = []string{"user.", "trusted.", "security.", "system.posix_acl_"}
+
 func (r requests) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
-	n, status := r.attributes(h)
+	n := r.fs.inodes.get(h.NodeId)
 	if n == nil {
-		return 0, status
+		return 0, fuse.Status(unix.ESTALE)
 	}
-	n.note(observation.Xattrs)
 	var names strings.Builder
 	if n.node.Opaque {
 		names.WriteString(opaqueMark + "\x00")
@@ -162,18 +167,6 @@ func (r requests) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (u
 		names.WriteByte(0)
 	}
 	return give(dest, names.String())
-}
-
-// attributes finds whose attributes are asked for. Where nothing has any, the kernel is told never to ask again.
-func (r requests) attributes(h *fuse.InHeader) (*inode, fuse.Status) {
-	if r.fs.bare {
-		return nil, fuse.ENOSYS
-	}
-	n := r.fs.inodes.get(h.NodeId)
-	if n == nil {
-		return nil, fuse.Status(unix.ESTALE)
-	}
-	return n, fuse.OK
 }
 
 // give answers with a value, or with its length where there is no room for it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -27,7 +28,7 @@ func (fs *FS) await(cancel <-chan struct{}, pid uint32, fl *flight) error {
 	case <-cancel:
 	}
 	for {
-		if killed(pid) {
+		if ownProc() && killed(pid) {
 			return errKilled
 		}
 		select {
@@ -39,6 +40,13 @@ func (fs *FS) await(cancel <-chan struct{}, pid uint32, fl *flight) error {
 		}
 	}
 }
+
+// ownProc tells whether /proc has the processes by the numbers that the kernel gives this one: those of its own PID namespace. If it
+// has not, nothing can be said of them, and what they wait for has to come.
+var ownProc = sync.OnceValue(func() bool {
+	self, err := os.Readlink("/proc/self")
+	return err == nil && self == strconv.Itoa(os.Getpid())
+})
 
 // killed tells whether a thread is gone or has a SIGKILL waiting, which is what every deadly signal becomes.
 func killed(thread uint32) bool {

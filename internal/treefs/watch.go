@@ -44,45 +44,40 @@ func stampOf(f *os.File) (stamp, error) {
 const granularity = 3 * time.Second
 
 // watch makes sure that a file is what was hashed, and has Check look whether it stays so.
-func (fs *FS) watch(n *inode, f *os.File) error {
-	changed := &layer.ChangedError{Name: f.Name()}
+func (fs *FS) watch(n *inode, f *os.File) (*watch, error) {
 	before, err := stampOf(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c := &fs.contents
 	c.mu.Lock()
-	w := n.file.watch
+	last := n.file.watch
 	c.mu.Unlock()
-	if w == nil || w.doubt || w.stamp != before { // else it is the one that was hashed before, and put away
+	w := &watch{name: f.Name(), want: n.node.Content, stamp: before}
+	if last == nil || last.doubt || last.stamp != before { // else it is the one that was hashed before, and put away
 		if before.size != n.node.Size {
-			return changed
+			return nil, &layer.ChangedError{Name: f.Name()}
 		}
 		if err := hashed(fs.ctx, f, n.node.Content, before.size); err != nil {
-			return err
+			return nil, err
 		}
 		after, err := stampOf(f)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if after != before {
-			return changed
+			return nil, &layer.ChangedError{Name: f.Name()}
 		}
 		age := time.Since(time.Unix(after.ctime.Unix()))
-		first := w == nil
-		w = &watch{name: f.Name(), want: n.node.Content, stamp: after, doubt: age < granularity || !tellsChanges(f)}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		n.file.watch = w
-		if first {
-			c.watched = append(c.watched, n)
-		}
-		return nil
+		w.doubt = age < granularity || !tellsChanges(f)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w.settled = false
-	return nil
+	n.file.watch = w
+	if last == nil {
+		c.watched = append(c.watched, n)
+	}
+	return w, nil
 }
 
 // check says whether the file is still what it was: nil, or a *layer.ChangedError.
@@ -106,14 +101,18 @@ func (w *watch) check(ctx context.Context, f *os.File) error {
 
 // hashed reads a file and compares its digest.
 func hashed(ctx context.Context, f *os.File, want key.Digest, size int64) error {
-	h := sha256.New()
 	// By position: others may read the same descriptor.
-	n, err := io.Copy(h, ctxReader{ctx, io.NewSectionReader(f, 0, size)})
+	return compared(ctx, io.NewSectionReader(f, 0, size), f.Name(), want, size)
+}
+
+func compared(ctx context.Context, r io.Reader, name string, want key.Digest, size int64) error {
+	h := sha256.New()
+	n, err := io.Copy(h, ctxReader{ctx, io.LimitReader(r, size)})
 	if err != nil {
 		return err
 	}
 	if n != size || key.Digest(h.Sum(nil)) != want {
-		return &layer.ChangedError{Name: f.Name()}
+		return &layer.ChangedError{Name: name}
 	}
 	return nil
 }
@@ -160,6 +159,9 @@ func (fs *FS) recheck(ctx context.Context, n *inode) error {
 		c.mu.Unlock()
 		return nil
 	}
+	if ready != nil && ready.watch != w {
+		ready = nil // it came from somewhere else the last time
+	}
 	if ready != nil {
 		ready.users.Add(1)
 	}
@@ -168,15 +170,24 @@ func (fs *FS) recheck(ctx context.Context, n *inode) error {
 		defer ready.done()
 		return w.check(ctx, ready.disk)
 	}
-	// It was put away while it was read. If another file is in its place by now, what became of it cannot be known.
+	// It was put away while it was read.
 	src, err := n.part.contents.Open(ctx, n.node.Content, n.node.Size)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	f, ok := src.(*os.File)
-	if !ok {
-		return &layer.ChangedError{Name: w.name}
+	switch f := src.(type) {
+	case *layer.StoredFile: // whose bytes are what was hashed
+		return nil
+	case *os.File:
+		now, err := stampOf(f)
+		if err != nil {
+			return err
+		}
+		if now.dev == w.stamp.dev && now.ino == w.stamp.ino {
+			return w.check(ctx, f)
+		}
 	}
-	return w.check(ctx, f)
+	// Another has taken its place. What was read was hashed before: if these are the same bytes still, nobody meant it to change.
+	return compared(ctx, src, w.name, w.want, w.stamp.size)
 }
