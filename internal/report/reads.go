@@ -116,7 +116,6 @@ func ways(k observation.Kind) string {
 		text string
 	}{
 		{observation.Whole, "everything"}, {observation.Content, "read"}, {observation.List, "listed"},
-		{observation.Xattrs, "attributes"}, {observation.Plain, "whether there are attributes at all"},
 	} {
 		if k&w.kind != 0 {
 			out = append(out, w.text)
@@ -125,8 +124,8 @@ func ways(k observation.Kind) string {
 			break // it includes the rest
 		}
 	}
-	if len(out) == 0 || k&^(observation.Entry|observation.Xattrs|observation.Plain) == 0 && k&observation.Entry != 0 {
-		out = append([]string{"looked at"}, out...)
+	if len(out) == 0 {
+		return "looked at"
 	}
 	return strings.Join(out, ", ")
 }
