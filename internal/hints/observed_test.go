@@ -224,6 +224,8 @@ func TestStepsAreFound(t *testing.T) {
 	doc.Recipe.Args = []string{"/dev/pipes/EOF"}
 	exact := git("git log", 3)
 	exact.How, exact.Inputs[0].Groups[1].Seen = report.Exact, nil
+	blanket := step("git log", 3, "/", "[2/3] COPY . /app", report.Group{})
+	blanket.How, blanket.Inputs[0].Groups = report.Exact, []report.Group{{Layers: []report.Layer{{}, {Step: "[2/3] COPY . /app"}}}}
 	arm := git("make", 3)
 	arm.Platform = "linux/arm64"
 	for _, c := range []struct {
@@ -241,6 +243,7 @@ func TestStepsAreFound(t *testing.T) {
 		{"one platform of two", "FROM a:1\nCOPY . /app\nRUN make\n", []report.Step{none("make", 3), arm}, "[3 ReadsGit]"},
 		{"it is known that it does not", "FROM a:1\nCOPY . /app\nRUN git log\n", []report.Step{none("git log", 3)}, "[]"},
 		{"found by its inputs", "FROM a:1\nCOPY . /app\nRUN git log\n", []report.Step{exact}, "[3 ReadsGit]"},
+		{"found by all of its layers", "FROM a:1\nCOPY . /app\nRUN git log\n", []report.Step{blanket}, "[3 ReadsGit]"},
 		{"no build", "FROM a:1\nCOPY . /app\nRUN git log\n", nil, "[3 ReadsGit]"},
 	} {
 		if got := fmt.Sprint(check(t, Request{Dockerfile: []byte(c.file), Last: &report.Build{Steps: c.steps}})); got != c.want {

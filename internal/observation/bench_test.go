@@ -74,15 +74,6 @@ func BenchmarkValues(b *testing.B) {
 	b.ReportMetric(float64(len(looks)), "looks")
 }
 
-func BenchmarkValuesPlain(b *testing.B) {
-	root := big(b)
-	for b.Loop() {
-		if _, err := Values([]Look{{"", Plain}}, root); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func BenchmarkReduce(b *testing.B) {
 	root := big(b)
 	all := read(b, root)

@@ -115,18 +115,6 @@ func (m model) sees(l Look) []string {
 	if l.Kind&Content != 0 {
 		out = append(out, "content "+m.content(l.Path))
 	}
-	if l.Kind&Xattrs != 0 {
-		out = append(out, "xattrs "+m.xattrs(l.Path))
-	}
-	if l.Kind&Plain != 0 {
-		plain := true
-		for _, o := range m {
-			if o.kind != tree.Socket && (o.kind == tree.Whiteout || o.xattr != "" || o.opaque) {
-				plain = false
-			}
-		}
-		out = append(out, fmt.Sprint("plain ", plain))
-	}
 	return out
 }
 

@@ -19,13 +19,10 @@ const (
 	List
 	// Content is the bytes of a file.
 	Content
-	// Xattrs are the extended attributes of an object.
-	Xattrs
+	_ // a kind that there was
 	// Whole is all that there is at and below a path but times. It includes the other kinds.
 	Whole
-	// Plain, at the root only, is whether anything in the tree has extended attributes, is a whiteout or an opaque directory.
-	Plain
-	known = Entry | List | Content | Xattrs | Whole | Plain
+	known = Entry | List | Content | Whole // 32 was one more
 )
 
 // Look is a path that was looked at: without a slash in front, "" for the root.

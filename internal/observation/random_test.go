@@ -206,7 +206,7 @@ func (d dice) looks(m model) []Look {
 		out = append(out, m.visit(d)...)
 	}
 	for range d.IntN(6) {
-		l := Look{m.path(d), pick(d, Entry, Entry, List, Content, Xattrs, Entry|List, Entry|Content, Entry|Xattrs)}
+		l := Look{m.path(d), pick(d, Entry, Entry, List, Content, Entry|List, Entry|Content)}
 		switch {
 		case d.one(6):
 			l.Kind = Whole
@@ -214,9 +214,6 @@ func (d dice) looks(m model) []Look {
 			l.Kind |= Whole
 		}
 		out = append(out, l)
-	}
-	if d.one(5) {
-		out = append(out, Look{"", Plain | Entry})
 	}
 	d.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out

@@ -12,9 +12,9 @@ import (
 // those that root gives to looks. root is the tree that was looked at. The result is sorted, with one look for a path.
 //
 // What others say already is left out: what is below a Whole, or known to be absent by what is known of a directory above. A
-// directory of which everything was looked at becomes a Whole, which sees its extended attributes as well. As long as there are
-// more than most (at least 1), further directories become a Whole, those first that add the fewest objects for each path that they
-// spare; so do those above a path of more than 4096 bytes. The error is that of fetching a directory, or says which look is none.
+// directory of which everything was looked at becomes a Whole. As long as there are more than most (at least 1), further directories
+// become a Whole, those first that add the fewest objects for each path that they spare; so do those above a path of more than 4096
+// bytes. The error is that of fetching a directory, or says which look is none.
 func Reduce(looks []Look, root *tree.Node, most int) ([]Look, error) {
 	root, err := served(root)
 	if err != nil {
@@ -45,7 +45,7 @@ type place struct {
 	above *place
 	below []*place
 
-	full  bool // nothing of what is here and below was not looked at, but for extended attributes
+	full  bool // nothing of what is here and below was not looked at
 	looks int  // how many there are here and below
 	news  int  // how many objects here and below a Whole would see that nobody looked at; set by coarsen
 }

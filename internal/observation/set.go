@@ -78,8 +78,6 @@ func (l Look) check() error {
 	switch {
 	case l.Kind == 0 || l.Kind&^known != 0:
 		return fmt.Errorf("%.200q is looked at in an unknown way: %#x", l.Path, uint8(l.Kind))
-	case l.Kind&Plain != 0 && l.Path != "":
-		return fmt.Errorf("%.200q is asked whether it is plain, which only the root is", l.Path)
 	case l.Path == "":
 		return nil
 	case len(l.Path) > maxPath || strings.IndexByte(l.Path, 0) >= 0:
@@ -106,7 +104,7 @@ func Differ(looks []Look, was, is *tree.Node) ([]Look, error) {
 			each = append(each, Look{l.Path, Whole})
 			continue
 		}
-		for k := Entry; k <= Plain; k <<= 1 {
+		for k := Entry; k <= Content; k <<= 1 {
 			if l.Kind&k != 0 {
 				each = append(each, Look{l.Path, k})
 			}

@@ -40,16 +40,7 @@ func Values(looks []Look, root *tree.Node) ([]key.Digest, error) {
 type viewer struct {
 	root  *tree.Node
 	links *links
-	plain plainness
 }
-
-type plainness uint8
-
-const (
-	unknown plainness = iota
-	plain
-	notPlain
-)
 
 // What a value's parts begin with where it is no kind of object that they tell.
 const (
@@ -79,16 +70,6 @@ func (v *viewer) appendValue(buf []byte, l Look, n *tree.Node) ([]byte, error) {
 	}
 	if l.Kind&Content != 0 {
 		buf = appendContent(buf, n)
-	}
-	if l.Kind&Xattrs != 0 {
-		buf = appendXattrs(buf, n)
-	}
-	if l.Kind&Plain != 0 {
-		p, err := v.isPlain()
-		if err != nil {
-			return nil, err
-		}
-		buf = append(buf, byte(p))
 	}
 	return buf, nil
 }
@@ -161,13 +142,7 @@ func appendContent(buf []byte, n *tree.Node) []byte {
 }
 
 func appendXattrs(buf []byte, n *tree.Node) []byte {
-	switch {
-	case n == nil:
-		return append(buf, absent)
-	case n.Kind == tree.Whiteout:
-		return append(buf, other)
-	}
-	buf = binary.AppendUvarint(append(buf, there), uint64(len(n.Xattrs)))
+	buf = binary.AppendUvarint(buf, uint64(len(n.Xattrs)))
 	for _, x := range n.Xattrs {
 		buf = appendString(buf, x.Name)
 		buf = binary.AppendUvarint(buf, uint64(len(x.Value)))
@@ -210,36 +185,6 @@ func (v *viewer) linkSets() (*links, error) {
 		v.links = l
 	}
 	return v.links, nil
-}
-
-func (v *viewer) isPlain() (plainness, error) {
-	if v.plain == unknown {
-		p, err := plainTree(v.root)
-		if err != nil {
-			return p, err
-		}
-		v.plain = p
-	}
-	return v.plain, nil
-}
-
-func plainTree(n *tree.Node) (plainness, error) {
-	switch {
-	case n == nil:
-		return plain, nil
-	case len(n.Xattrs) > 0 || n.Opaque || n.Kind == tree.Whiteout:
-		return notPlain, nil
-	}
-	entries, err := n.Entries()
-	if err != nil {
-		return unknown, err
-	}
-	for _, e := range entries {
-		if p, err := plainTree(e.Node); p != plain {
-			return p, err
-		}
-	}
-	return plain, nil
 }
 
 func bit(b bool) byte {

@@ -52,7 +52,7 @@ func TestSoakDifferNamesTheKinds(t *testing.T) {
 		var want []Look
 		for _, l := range looks {
 			changed := Kind(0)
-			for k := Entry; k <= Plain; k <<= 1 {
+			for k := Entry; k <= Whole; k <<= 1 {
 				if one := (Look{l.Path, k}); l.Kind&k != 0 && !slices.Equal(was.sees(one), is.sees(one)) {
 					changed |= k
 				}
@@ -110,7 +110,7 @@ func TestFetchingFails(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		looks := parse(t, ":p doc/1:e src:w src/a:c")
+		looks := parse(t, ":l doc/1:e src:w src/a:c")
 		_, errValues := Values(looks, root)
 		_, errReduce := Reduce(looks, root, 1)
 		_, errDiffer := Differ(looks, small(t), root)
@@ -133,7 +133,7 @@ func TestFetchingFails(t *testing.T) {
 func TestNothingAtAll(t *testing.T) {
 	file := &tree.Node{Kind: tree.File, Size: 1}
 	socket := &tree.Node{Kind: tree.Socket}
-	looks := []Look{{"", Entry | List | Content | Xattrs | Plain}, {"", Whole}, {"a", Entry}, {"a/b", Whole}}
+	looks := []Look{{"", Entry | List | Content}, {"", Whole}, {"a", Entry}, {"a/b", Whole}}
 	nothing := values(t, looks, nil)
 	if got := values(t, looks, socket); !slices.Equal(got, nothing) {
 		t.Error("a socket is seen")

@@ -38,7 +38,11 @@ func (s *Step) take(old *Step) {
 	for i := range s.Inputs {
 		s.Inputs[i].trees(old)
 	}
-	if len(recipe(old, s)) > 0 || len(s.Inputs) != len(old.Inputs) {
+	if len(recipe(old, s)) > 0 {
+		return
+	}
+	s.regroup(old)
+	if len(s.Inputs) != len(old.Inputs) {
 		return
 	}
 	for i := range s.Inputs {
@@ -53,6 +57,9 @@ func (s *Step) take(old *Step) {
 			}
 		}
 	}
+	if s.How == Exact && s.Not == "" {
+		s.Not = old.Not
+	}
 	if s.Result == "" {
 		s.Result = old.Result
 	}
@@ -65,6 +72,51 @@ func (s *Step) take(old *Step) {
 	if s.Made.IsZero() {
 		s.Made = old.Made
 	}
+}
+
+// regroup gives a step the groups of an earlier build where its inputs are the same: nobody asks for groups who finds a step by all of its
+// layers.
+func (s *Step) regroup(old *Step) {
+	is := slices.DeleteFunc(slices.Clone(s.Inputs), empty)
+	was := slices.DeleteFunc(slices.Clone(old.Inputs), empty)
+	if s.How != Exact || s.observed() || len(is) != len(was) {
+		return
+	}
+	for i, in := range is {
+		o := was[i]
+		layers := in.layers()
+		if in.Place != o.Place || !slices.EqualFunc(layers, o.layers(), sameLayer) {
+			return
+		}
+		// The recipe leaves out which part of an input is mounted; the name says it.
+		if o.Source != in.Source && (in.Source != "" || withoutDigest(parseName(s.Name).command) != withoutDigest(parseName(old.Name).command)) {
+			return
+		}
+		is[i].Source, is[i].Groups = o.Source, slices.Clone(o.Groups)
+		for j := range is[i].Groups {
+			g := &is[i].Groups[j]
+			n := len(g.Layers)
+			g.Layers, layers = layers[:n:n], layers[n:] // with the names that steps have today
+		}
+	}
+	s.Inputs = is
+}
+
+func empty(in Input) bool { return len(in.layers()) == 0 }
+
+func (in Input) layers() []Layer {
+	var out []Layer
+	for _, g := range in.Groups {
+		out = append(out, g.Layers...)
+	}
+	return out
+}
+
+func sameLayer(a, b Layer) bool { return a.Identity == b.Identity }
+
+// observed tells whether something of what a step is given is known to be observed.
+func (s *Step) observed() bool {
+	return slices.ContainsFunc(s.Inputs, func(in Input) bool { return len(observed(in)) > 0 })
 }
 
 // trees takes over where the trees of layers are stored.
@@ -96,7 +148,7 @@ func (in Input) agrees(old Input) bool {
 		if g.Observed != o.Observed {
 			return false
 		}
-		if slices.EqualFunc(g.Layers, o.Layers, func(a, b Layer) bool { return a.Identity == b.Identity }) {
+		if slices.EqualFunc(g.Layers, o.Layers, sameLayer) {
 			continue
 		}
 		if !g.Observed || o.Seen == nil || g.Root == nil {

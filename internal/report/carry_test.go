@@ -1,8 +1,11 @@
 package report
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"larder/internal/key"
 )
 
 // TestCarry finds a step three times by its inputs, and still knows afterwards what it looked at.
@@ -25,6 +28,72 @@ func TestCarry(t *testing.T) {
 	st.edit(3, "app/src/main.js other")
 	if text := Short(st.causes(t, s, last)); text != "COPY . . changed /app/src/main.js; this step read it" {
 		t.Error(text)
+	}
+}
+
+// blanket makes of a step what the solver knows of one that is found by its exact key: one group for each input, without trees.
+func blanket(s *Step) {
+	s.How = Exact
+	for i := range s.Inputs {
+		in := &s.Inputs[i]
+		g := Group{Layers: in.layers()}
+		for j := range g.Layers {
+			g.Layers[j].Root, g.Layers[j].Tree = nil, key.Digest{}
+		}
+		in.Source, in.Groups = "", []Group{g}
+	}
+}
+
+// TestCarryOverExactHits knows after builds without changes what the step looked at when it ran.
+func TestCarryOverExactHits(t *testing.T) {
+	for name, c := range map[string]struct {
+		was, is func(*story)
+		looks   int
+	}{
+		"nothing changed":   {nil, nil, 13},
+		"files that differ": {nil, func(s *story) { s.edit(3, "app/README.md x") }, 0},
+		"a command":         {nil, func(s *story) { s.step = renamed(s.step, "npm run build x") }, 0},
+		"another part":      {nil, func(s *story) { s.step.Name = "[builder 6/6] RUN --mount=source=other npm run build" }, 0},
+		"not observed":      {func(s *story) { s.step.Not = "no FUSE" }, func(s *story) { s.step.Not = "" }, 0},
+	} {
+		s, st := shelf{}, bundle()
+		mount(&st, "x")
+		if c.was != nil {
+			c.was(&st)
+		}
+		last := st.built(t, s)
+		if c.was == nil {
+			last.Steps[0].Inputs[1].Groups[0].Seen = []Seen{{Path: "go.mod", Kind: content}}
+		}
+		ran := last.Steps[0]
+		if c.is != nil {
+			c.is(&st)
+		}
+		for range 3 {
+			step := st.today(t, s)
+			blanket(step)
+			step.Inputs = append(step.Inputs, Input{Place: "/empty", Groups: []Group{{}}}) // a mount of scratch
+			next := &Build{Steps: []Step{*step}}
+			Carry(next, last)
+			last = next
+		}
+		got := last.Steps[0]
+		if got.looks() != c.looks || got.Not != ran.Not {
+			t.Errorf("%s: %d looks, not observed: %q", name, got.looks(), got.Not)
+		}
+		if c.looks > 0 && (got.Inputs[1].Source != "sub" || len(got.Inputs[0].Groups) != 3 || got.Inputs[0].Groups[1].Layers[0].Tree.IsZero()) {
+			t.Errorf("%s: %+v", name, got.Inputs)
+		}
+	}
+}
+
+// TestReadsOfExactHit does not say of files that they could not be observed where nobody asked.
+func TestReadsOfExactHit(t *testing.T) {
+	step := bundle().today(t, shelf{})
+	blanket(step)
+	var out strings.Builder
+	if err := Reads(&out, &Build{Steps: []Step{*step}}, "npm"); err != nil || !strings.Contains(out.String(), "not known here") {
+		t.Errorf("%v %s", err, out.String())
 	}
 }
 

@@ -80,7 +80,7 @@ var aloud = []struct {
 	{"failed-before", func(s *story) { s.step.How = Failed }, func(s *story) { s.edit(3, "app/src/main.js other") }, Again},
 	{"two-copies", func(s *story) { split(s, "COPY src/ src/") }, func(s *story) { s.edit(4, "app/src/main.js other", "app/src/z.js z") }, Files},
 	{"looks-not-known", func(s *story) { s.looks = nil }, func(s *story) { s.edit(3, "app/README.md x") }, Files},
-	{"attributes", func(s *story) { s.looks["app"] = listing | attrs; s.edit(3, "app/x 1", "app/y 1") }, func(s *story) {
+	{"several-names", func(s *story) { s.looks["app"] = listing; s.edit(3, "app/x 1", "app/y 1") }, func(s *story) {
 		s.edit(3, "-app/x", "-app/y", "app/z.txt 1")
 	}, Files},
 	{"strange-names", nil, func(s *story) { s.edit(3, "app/src/\x1b[31m.js x") }, Files},

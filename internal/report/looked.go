@@ -13,7 +13,6 @@ import (
 const (
 	read = iota
 	stated
-	attributes
 	listed
 	whole
 )
@@ -174,10 +173,8 @@ func strongest(k observation.Kind) int {
 		return whole
 	case k&observation.List != 0:
 		return listed
-	case k&observation.Entry != 0:
-		return stated
 	}
-	return attributes
+	return stated
 }
 
 // who names the step whose layer has a path, the topmost one: of today's layers, or of the earlier ones for what is gone.
@@ -251,10 +248,6 @@ func did(way int, absent bool, at string, one bool) string {
 		return "this step lists " + at
 	case way == whole:
 		return "this step looks at all of " + at
-	case way == attributes && one:
-		return "this step read its attributes"
-	case way == attributes:
-		return "this step read their attributes"
 	}
 	return "this step looked at " + it
 }

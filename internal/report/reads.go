@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -35,10 +36,19 @@ func Reads(w io.Writer, b *Build, what string) error {
 			}
 		}
 	}
-	if none {
+	if none && s.How == Exact && s.copied() {
+		_, err = fmt.Fprintln(w, "What it looked at is not known here: it was found by all that it was given.")
+	} else if none {
 		_, err = fmt.Fprintln(w, "Nothing of what it was given could be observed: it counts as a whole.")
 	}
 	return err
+}
+
+// copied tells whether a step is given files that somebody chose: then what it looks at can be observed, as a rule.
+func (s *Step) copied() bool {
+	return slices.ContainsFunc(s.Inputs, func(in Input) bool {
+		return slices.ContainsFunc(in.layers(), func(l Layer) bool { return l.Image == "" && !runsCommand(l.Step) })
+	})
 }
 
 func (b *Build) step(what string) (*Step, error) {
@@ -116,7 +126,6 @@ func ways(k observation.Kind) string {
 		text string
 	}{
 		{observation.Whole, "everything"}, {observation.Content, "read"}, {observation.List, "listed"},
-		{observation.Xattrs, "attributes"}, {observation.Plain, "whether there are attributes at all"},
 	} {
 		if k&w.kind != 0 {
 			out = append(out, w.text)
@@ -125,8 +134,8 @@ func ways(k observation.Kind) string {
 			break // it includes the rest
 		}
 	}
-	if len(out) == 0 || k&^(observation.Entry|observation.Xattrs|observation.Plain) == 0 && k&observation.Entry != 0 {
-		out = append([]string{"looked at"}, out...)
+	if len(out) == 0 {
+		return "looked at"
 	}
 	return strings.Join(out, ", ")
 }

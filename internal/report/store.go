@@ -179,7 +179,7 @@ func (b *Build) check() error {
 }
 
 // every is all kinds of looks.
-const every = observation.Entry | observation.List | observation.Content | observation.Xattrs | observation.Whole | observation.Plain
+const every = observation.Entry | observation.List | observation.Content | observation.Whole
 
 func (s Seen) check() error {
 	if s.Kind&^every != 0 {

@@ -168,8 +168,7 @@ func (st story) causes(t testing.TB, s shelf, last *Build) []Cause {
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-const entry, content, listing, everything, attrs = observation.Entry, observation.Entry | observation.Content,
-	observation.Entry | observation.List, observation.Whole, observation.Entry | observation.Xattrs
+const entry, content, listing, everything = observation.Entry, observation.Entry | observation.Content, observation.Entry | observation.List, observation.Whole
 
 const (
 	node20 = "docker.io/library/node:20@sha256:1234567890abcdef1234567890abcdef1234567890abcdef1234567890abcdef"

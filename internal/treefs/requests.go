@@ -114,7 +114,7 @@ const (
 	originMark = disk.OverlayPrefix + "origin"
 )
 
-// GetXAttr notes nothing: extended attributes are a part of the entry, which was looked at when the kernel learned of the object.
+// GetXAttr notes nothing: extended attributes are a part of the entry, which whoever knows of an object has looked at.
 func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
 	n := r.fs.inodes.get(h.NodeId)
 	if n == nil {
