@@ -109,7 +109,10 @@ func (r requests) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntry
 	return fuse.OK
 }
 
-const opaqueMark = disk.OverlayPrefix + "opaque"
+const (
+	opaqueMark = disk.OverlayPrefix + "opaque"
+	originMark = disk.OverlayPrefix + "origin"
+)
 
 // GetXAttr notes nothing: extended attributes are a part of the entry, which whoever knows of an object has looked at.
 func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
@@ -120,6 +123,10 @@ func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, des
 	if strings.HasPrefix(name, disk.OverlayPrefix) {
 		if name == opaqueMark && n.node.Opaque {
 			return give(dest, "y")
+		}
+		// Overlay lists a directory that only one lower has as it is, with its whiteouts, unless it looks copied up.
+		if name == originMark && hasWhiteouts(n.node) {
+			return give(dest, "")
 		}
 		return 0, fuse.ENODATA
 	}
@@ -132,6 +139,15 @@ func (r requests) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, des
 		return 0, fuse.Status(unix.EOPNOTSUPP) // as other file systems say of names that can never be
 	}
 	return 0, fuse.ENODATA
+}
+
+// hasWhiteouts tells whether a directory names something that is gone.
+func hasWhiteouts(n *tree.Node) bool {
+	if n.Kind != tree.Dir || !n.IsLayer() {
+		return false
+	}
+	entries, err := n.Entries()
+	return err == nil && slices.ContainsFunc(entries, func(e tree.Entry) bool { return e.Node.Kind == tree.Whiteout })
 }
 
 // namespaces are what names of extended attributes begin with.
