@@ -75,7 +75,7 @@ func (e *Engine) Build(ctx context.Context, req *Request, stream *progress.Strea
 	}
 	defer b.close()
 	if len(b.front.Outputs) == 0 {
-		if err := b.addHints(b.history.Last(ctx)); err != nil {
+		if err := b.addHints(ctx, b.history.Last); err != nil {
 			return nil, err
 		}
 		return b.answer(), nil

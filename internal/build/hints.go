@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -20,9 +21,9 @@ import (
 // violation begins the error of BuildKit's check for a Dockerfile that wants warnings to be errors.
 const violation = "lint violation found for rules: "
 
-// addHints adds what defeats caching to what BuildKit's check says, as warnings of the same form. last is what is known of the last build of
-// this Dockerfile; nil where nothing is. It does nothing for a build that is no check.
-func (b *building) addHints(last *report.Build) error {
+// addHints adds what defeats caching to what BuildKit's check says, as warnings of the same form. last gives what is known of the last build
+// of this Dockerfile, nil where nothing is; it may ask a remote cache. It does nothing for a build that is no check.
+func (b *building) addHints(ctx context.Context, last func(context.Context) *report.Build) error {
 	call, _, _ := strings.Cut(b.req.Call, ",")
 	said, ok := b.front.Metadata["result.json"]
 	if call != "check" || !ok {
@@ -37,7 +38,7 @@ func (b *building) addHints(last *report.Build) error {
 	}
 	req := hints.Request{
 		Dockerfile: results.Sources[0].Data, Target: b.req.Target, Args: b.req.Args,
-		Contexts: slices.Collect(maps.Keys(b.req.Contexts)), Last: last, Files: b.storedTree,
+		Contexts: slices.Collect(maps.Keys(b.req.Contexts)), Last: last(ctx), Files: b.storedTree,
 	}
 	if rules, ok := b.req.Args["BUILDKIT_DOCKERFILE_CHECK"]; ok {
 		req.Rules = &rules

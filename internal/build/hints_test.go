@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 
 	"larder/internal/frontend"
+	"larder/internal/report"
 )
 
 // TestHintsJoinTheCheck puts warnings beside what BuildKit found; what it found stays.
@@ -42,7 +44,12 @@ func TestHintsJoinTheCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := &building{req: &Request{Call: c.call}, front: &frontend.Result{Metadata: map[string][]byte{"result.json": raw}}}
-		if err := b.addHints(nil); err != nil {
+		asked := false
+		err = b.addHints(t.Context(), func(context.Context) *report.Build { asked = true; return nil })
+		if strings.HasPrefix(c.call, "check") != asked {
+			t.Errorf("%s: the last build is asked for: %t", name, asked)
+		}
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -68,10 +75,12 @@ func TestHintsJoinTheCheck(t *testing.T) {
 	}
 }
 
+func nothing(context.Context) *report.Build { return nil }
+
 func TestHintsOfWhatIsNoAnswer(t *testing.T) {
 	for _, said := range []string{"", "[", "{}"} {
 		b := &building{req: &Request{Call: "check"}, front: &frontend.Result{Metadata: map[string][]byte{"result.json": []byte(said)}}}
-		if err := b.addHints(nil); (err == nil) != (said == "{}") {
+		if err := b.addHints(t.Context(), nothing); (err == nil) != (said == "{}") {
 			t.Errorf("%q: %v", said, err)
 		}
 	}
@@ -82,7 +91,7 @@ func TestHintsOfWhatIsNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.front = &frontend.Result{Metadata: map[string][]byte{"result.json": raw}}
-	if err := b.addHints(nil); err == nil || !strings.Contains(err.Error(), rules) {
+	if err := b.addHints(t.Context(), nothing); err == nil || !strings.Contains(err.Error(), rules) {
 		t.Error(err)
 	}
 }

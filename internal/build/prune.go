@@ -26,8 +26,8 @@ import (
 
 // Use is one thing in the local root that takes up space.
 type Use struct {
-	Kind   string    `json:"kind"` // "layer", "cache mount", "image", "blob", "tree", "record" or "ledger"
-	Name   string    `json:"name"` // digest, id of a cache mount, or name of an image
+	Kind   string    `json:"kind"` // "layer", "cache mount", "image", "blob", "tree", "record", "ledger" or "build"
+	Name   string    `json:"name"` // digest, id of a cache mount, name of an image or of a file
 	Size   int64     `json:"size"` // bytes
 	Used   time.Time `json:"last_used"`
 	InUse  bool      `json:"in_use"` // by a build that runs now
@@ -37,7 +37,7 @@ type Use struct {
 // Usage lists what the local root holds, the least recently used first.
 func (e *Engine) Usage(ctx context.Context) ([]Use, error) {
 	var all []Use
-	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.imageUse, e.blobUse, e.recordUse, e.ledgerUse} {
+	for _, list := range []func(context.Context) ([]Use, error){e.layerUse, e.mountUse, e.imageUse, e.blobUse, e.recordUse, e.ledgerUse, e.buildUse} {
 		part, err := list(ctx)
 		if err != nil {
 			return nil, err
@@ -179,9 +179,17 @@ func (e *Engine) recordUse(context.Context) ([]Use, error) {
 // ledgers is where the times of contexts are kept, see times.go.
 func (e *Engine) ledgers() string { return filepath.Join(e.root, "ledgers") }
 
-// ledgerUse lists the ledgers of contexts, and what builds that were killed left of them.
-func (e *Engine) ledgerUse(context.Context) ([]Use, error) {
-	list, err := os.ReadDir(e.ledgers())
+// ledgerUse lists the ledgers of contexts.
+func (e *Engine) ledgerUse(context.Context) ([]Use, error) { return fileUse("ledger", e.ledgers()) }
+
+// buildUse lists what is known of earlier builds.
+func (e *Engine) buildUse(context.Context) ([]Use, error) {
+	return fileUse("build", pastOf(e.root).dir)
+}
+
+// fileUse lists the files of a directory, and what builds that were killed left of them.
+func fileUse(kind, dir string) ([]Use, error) {
+	list, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -194,8 +202,8 @@ func (e *Engine) ledgerUse(context.Context) ([]Use, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Use{Kind: "ledger", Name: f.Name(), Size: st.Size(), Used: st.ModTime(), remove: func(context.Context) (bool, error) {
-			err := os.Remove(filepath.Join(e.ledgers(), f.Name()))
+		out = append(out, Use{Kind: kind, Name: f.Name(), Size: st.Size(), Used: st.ModTime(), remove: func(context.Context) (bool, error) {
+			err := os.Remove(filepath.Join(dir, f.Name()))
 			if errors.Is(err, fs.ErrNotExist) {
 				return false, nil
 			}
@@ -205,12 +213,15 @@ func (e *Engine) ledgerUse(context.Context) ([]Use, error) {
 	return out, nil
 }
 
-// ofRecords tells whether something is looked up and believed before it is read.
-func (u Use) ofRecords() bool { return u.Kind == "tree" || u.Kind == "record" || u.Kind == "ledger" }
+// ofRecords tells whether something is looked up before it is read.
+func (u Use) ofRecords() bool { return u.Kind == "tree" || u.Kind == "record" || u.ofBuilds() }
+
+// ofBuilds tells what builds write as files of its own.
+func (u Use) ofBuilds() bool { return u.Kind == "ledger" || u.Kind == "build" }
 
 // leftover tells whether something is of no use to anybody while nothing is built.
 func (u Use) leftover() bool {
-	return u.Kind == "ledger" && (strings.HasPrefix(u.Name, disk.Temporary) || strings.HasSuffix(u.Name, ledger.LockSuffix))
+	return u.ofBuilds() && (strings.HasPrefix(u.Name, disk.Temporary) || strings.HasSuffix(u.Name, ledger.LockSuffix))
 }
 
 // Prune says what Engine.Prune is to remove. The zero value removes all that no running build uses.
@@ -233,7 +244,7 @@ func (e *Engine) Prune(ctx context.Context, p Prune, now time.Time) (Freed, erro
 	if err := e.layers.Sweep(ctx); err != nil {
 		return freed, err
 	}
-	// Records, trees and ledgers are looked up and believed before they are read: they go only while nothing is built.
+	// Records, trees, ledgers and builds are looked up before they are read: they go only while nothing is built.
 	alone, err := flock.Try(e.usingFile(), flock.Exclusive)
 	if err != nil && !errors.Is(err, flock.ErrBusy) {
 		return freed, err

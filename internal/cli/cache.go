@@ -112,7 +112,7 @@ func printUsage(e *env, uses []build.Use, verbose bool) error {
 		total += u.Size
 	}
 	fmt.Fprintln(w, "KIND\tCOUNT\tSIZE")
-	for _, kind := range []string{"layer", "cache mount", "image", "blob", "tree", "record", "ledger"} {
+	for _, kind := range []string{"layer", "cache mount", "image", "blob", "tree", "record", "ledger", "build"} {
 		if s := sums[kind]; s != nil {
 			fmt.Fprintf(w, "%s\t%d\t%s\n", kind, s.count, size(s.bytes))
 		}

@@ -14,7 +14,7 @@ import (
 
 // earlier is what is known of the builds before.
 type earlier interface {
-	Builds() ([]string, error) // their IDs, in any order; later builds have greater ones
+	Builds() ([]string, error) // their IDs, the last build's at the end
 	Explanation(id string) (*report.Build, error)
 }
 
@@ -73,7 +73,6 @@ func pick(builds earlier, prefix string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	slices.Sort(ids)
 	if len(ids) == 0 {
 		return "", fault.Errorf(fault.Build, "no build is known here yet: 'larder build' notes why its steps run, --root says where")
 	}

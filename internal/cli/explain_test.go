@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,13 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids := []string{"20260101T100000-aa", "20260101T100000-ab", "20260102T100000-cd"}
-	for _, id := range ids {
+	write := func(name string, data []byte, at time.Time) {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(file, data, 0o644), os.Chtimes(file, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, id := range ids {
 		b := report.Build{ID: id, Began: time.Now().Add(-time.Hour), Steps: []report.Step{{
 			Name: "[2/2] RUN npm ci " + id, Type: report.Run, How: report.Ran, Why: []report.Cause{{Kind: report.New, Text: "never seen before"}},
 			Inputs: []report.Input{{Place: "/", Groups: []report.Group{{Observed: true, Seen: []report.Seen{{Path: "app/package.json", Kind: observation.Content}}}}}},
@@ -46,18 +53,12 @@ func TestExplain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, id+".json.zst"), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		write(id+".json.zst", data, time.Now().Add(time.Duration(i)*time.Second))
 	}
-	for _, other := range []string{"zz.tmp", "zz"} {
-		if err := os.WriteFile(filepath.Join(dir, other), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "20250101T100000-xx.json.zst"), []byte("damage"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	write("zz.tmp", nil, time.Now())
+	write("zz", nil, time.Now())
+	// The clock was ahead when this one was written.
+	write("20990101T100000-xx.json.zst", []byte("damage"), time.Now().Add(-time.Hour))
 	for _, c := range []struct {
 		args string // with blanks between them
 		want string
@@ -69,7 +70,7 @@ func TestExplain(t *testing.T) {
 		{"--reads npm", "read  /app/package.json", 0},
 		{"20260101", "2 builds, say more of it:\n  20260101T100000-aa\n  20260101T100000-ab", fault.Build},
 		{"3", `no build "3" is known here; the last one is 20260102T100000-cd`, fault.Build},
-		{"2025", "build 20250101T100000-xx cannot be read", fault.Build},
+		{"2099", "build 20990101T100000-xx cannot be read", fault.Build},
 		{"--reads nothing", `has no step "nothing"; its RUN steps:`, fault.Usage},
 		{"--reads npm --json", "does not go with --json", fault.Usage},
 		{"a b", "takes one build, not 2", fault.Usage},

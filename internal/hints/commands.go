@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"larder/internal/report"
 )
 
 // dateWord finds where a line asks for the time.
@@ -176,12 +178,7 @@ func (c *checker) downloads(r *run) {
 // shown makes text fit into a warning.
 func shown(s string) string {
 	const most = 80
-	s = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
-			return '?'
-		}
-		return c
-	}, s)
+	s = report.Quoted(s)
 	if chars := []rune(s); len(chars) > most {
 		return string(chars[:most-3]) + "..."
 	}

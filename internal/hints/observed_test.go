@@ -295,6 +295,18 @@ func TestTreesAreOpened(t *testing.T) {
 	}
 }
 
+// TestNamesAreShown keeps the names of files from the terminal.
+func TestNamesAreShown(t *testing.T) {
+	for _, odd := range []string{"\u009b", "\u202e", "\x9b", "\x1b"} {
+		if got := shown("/app/" + odd + "x"); strings.Contains(got, odd) || !strings.Contains(got, "/app/") {
+			t.Errorf("%q is shown as %q", odd, got)
+		}
+	}
+	if got := []rune(shown(strings.Repeat("\u009b", 40))); len(got) != 80 {
+		t.Errorf("%d characters", len(got))
+	}
+}
+
 func TestWaysOut(t *testing.T) {
 	for command, want := range map[string]string{
 		"chown -R me /app": "COPY --chown", "chmod -vR g+w /app": "COPY --chmod", "npm run build": ".dockerignore", "chown me /app": ".dockerignore",

@@ -53,9 +53,10 @@ type Step struct {
 
 	Recipe Recipe  `json:"recipe"`
 	Inputs []Input `json:"inputs,omitempty"`
-	// Result names what the step made, for a source and a file operation: an image's digest, the identity of a layer.
+	// Result names what a source gave or a file operation made: of a context and a file operation the identity of a layer, else what
+	// BuildKit calls the source, "docker-image://docker.io/library/node:20@sha256:...".
 	Result string `json:"result,omitempty"`
-	// Tree is the tree blob of what a file operation made, or of a context, zero where there is none.
+	// Tree is the tree blob of what a file operation made, zero where there is none.
 	Tree key.Digest `json:"tree,omitzero"`
 
 	// Root is the tree of that where it is at hand; nil in what was stored.

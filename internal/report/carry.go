@@ -18,6 +18,9 @@ func Carry(now, last *Build) {
 		s := &now.Steps[i]
 		j := last.find(s)
 		if j < 0 {
+			if j = last.edited(s); j >= 0 {
+				met[j] = true
+			}
 			continue
 		}
 		met[j] = true
@@ -25,12 +28,51 @@ func Carry(now, last *Build) {
 			s.take(&last.Steps[j])
 		}
 	}
-	for j, s := range last.Steps {
-		if now.Error != "" && !met[j] && len(now.Steps) < maxSteps {
-			s.How, s.Why = Kept, nil
-			now.Steps = append(now.Steps, s)
+	if now.Error != "" {
+		now.keep(last, met)
+	}
+}
+
+// keep takes over the steps of an earlier build that are not met, one for each place, "3/5": however often somebody edits a Dockerfile that
+// fails, no more is kept than it has places. Those that the last build reached go before what it had kept itself.
+func (b *Build) keep(last *Build, met []bool) {
+	type slot struct {
+		kind            Type
+		platform, stage string
+		place, of       int
+		name            string // of what is in no stage
+	}
+	taken := map[slot]bool{}
+	drop := make([]bool, len(last.Steps))
+	for _, again := range []bool{false, true} {
+		for j := range last.Steps {
+			s := &last.Steps[j]
+			if met[j] || (s.How == Kept) != again {
+				continue
+			}
+			t := parseName(s.Name)
+			at := slot{kind: s.Type, platform: s.Platform, stage: t.stage, place: t.place, of: t.of}
+			if t.place == 0 {
+				at.name = s.Name
+			}
+			drop[j] = taken[at]
+			taken[at] = true
 		}
 	}
+	for j, s := range last.Steps {
+		if !met[j] && !drop[j] && len(b.Steps) < maxSteps {
+			s.How, s.Why = Kept, nil
+			b.Steps = append(b.Steps, s)
+		}
+	}
+}
+
+// edited gives the place of a step that stood where s stands and failed, so that s is what became of it; -1 for none.
+func (b *Build) edited(s *Step) int {
+	at := parseName(s.Name)
+	return slices.IndexFunc(b.Steps, func(o Step) bool {
+		return o.How == Failed && at.place > 0 && parseName(o.Name).place == at.place && o.beside(s)
+	})
 }
 
 // take takes over what an earlier build knew of the step.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,36 @@ func TestCarryOnlyWhatAgrees(t *testing.T) {
 	var none Build
 	Carry(&none, nil)
 	Carry(&none, &Build{})
+}
+
+// TestCarryEdits keeps no more than a Dockerfile has steps while somebody edits one that fails, and adds and removes others.
+func TestCarryEdits(t *testing.T) {
+	last := &Build{Steps: runs("[2/4] RUN a", "[3/4] RUN b", "[4/4] RUN c")}
+	for n := range 40 {
+		steps := []string{"[2/4] RUN a", fmt.Sprintf("[3/4] RUN b%d", n)}
+		if n%3 == 1 {
+			steps = []string{"[2/5] RUN a", fmt.Sprintf("[3/5] RUN new%d", n), fmt.Sprintf("[4/5] RUN b%d", n)}
+		}
+		next := &Build{Steps: runs(steps...), Error: "exit 1"}
+		next.Steps[len(next.Steps)-1].How = Failed
+		Carry(next, last)
+		last = next
+		if last.find(&runs("[4/4] RUN c")[0]) < 0 {
+			t.Fatalf("after %d builds the step that none of them reached is forgotten: %+v", n+1, last.Steps)
+		}
+	}
+	if n := len(last.Steps); n > 3+4 {
+		t.Errorf("%d steps of a Dockerfile that has 3 or 4", n)
+	}
+	failed := func(name string) *Build {
+		b := &Build{Steps: runs("[2/3] RUN a", name), Error: "exit 1"}
+		b.Steps[1].How = Failed
+		return b
+	}
+	b := failed("[3/3] RUN new")
+	if Carry(b, failed("[3/3] RUN old")); len(b.Steps) != 2 {
+		t.Errorf("the step that was edited is kept: %+v", b.Steps)
+	}
 }
 
 // TestCarryFailed keeps the steps that a build did not reach, until one does.

@@ -77,7 +77,9 @@ var aloud = []struct {
 	{"not-observed", func(s *story) { s.step.Not = "this machine has no /dev/fuse" }, func(s *story) {
 		s.edit(3, "app/README.md x", "app/a 1", "app/b 1", "app/c 1", "app/src/main.js other")
 	}, Files},
-	{"failed-before", func(s *story) { s.step.How = Failed }, func(s *story) { s.edit(3, "app/src/main.js other") }, Again},
+	{"failed-before", func(s *story) { s.step.How = Failed }, func(s *story) { s.edit(3, "app/src/main.js other") }, Files},
+	{"failed-before-and-nothing-else", func(s *story) { s.step.How = Failed }, func(*story) {}, Again},
+	{"failed-before-and-an-earlier-run", func(s *story) { s.step.How = Failed }, func(s *story) { s.edit(4, "app/node_modules/x y") }, Again},
 	{"two-copies", func(s *story) { split(s, "COPY src/ src/") }, func(s *story) { s.edit(4, "app/src/main.js other", "app/src/z.js z") }, Files},
 	{"looks-not-known", func(s *story) { s.looks = nil }, func(s *story) { s.edit(3, "app/README.md x") }, Files},
 	{"several-names", func(s *story) { s.looks["app"] = listing; s.edit(3, "app/x 1", "app/y 1") }, func(s *story) {

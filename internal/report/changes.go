@@ -88,7 +88,7 @@ func (d *trees) self(p string, was, is *tree.Node) {
 	case was.Content != is.Content || was.Size != is.Size || was.Rdev != is.Rdev:
 		d.add(p, changed, "", dir)
 	case was.Link != is.Link:
-		d.add(p, target, fmt.Sprintf("%s to %s", quoted(was.Link), quoted(is.Link)), dir)
+		d.add(p, target, fmt.Sprintf("%s to %s", Quoted(was.Link), Quoted(is.Link)), dir)
 	case was.Mode != is.Mode && is.Kind != tree.Symlink:
 		d.add(p, mode, fmt.Sprintf("%o to %o", was.Mode, is.Mode), dir)
 	case was.UID != is.UID || was.GID != is.GID:
@@ -203,5 +203,5 @@ func (c change) name() string {
 	if c.dir && c.path != "" {
 		p += "/"
 	}
-	return quoted(p)
+	return Quoted(p)
 }

@@ -276,7 +276,10 @@ func (c *comparison) layer(in Input, was, is placed) {
 		out = cause(Files, "", changes, "")
 		out.Text = who + " made another layer: " + out.Text
 	}
-	if is.observed && c.last.Not == "" && c.now.Not == "" {
+	switch {
+	case is.observed && c.last.Not != "":
+		out.Text += "; its last run was not observed"
+	case is.observed && c.now.Not == "":
 		out.Text += "; what this step looked at is not known any more"
 	}
 	c.add(out)

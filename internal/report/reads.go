@@ -94,7 +94,7 @@ func group(w io.Writer, in Input, g Group) error {
 	}
 	fmt.Fprintf(w, "\nOf %s", strings.Join(from, ", "))
 	if in.Place != "/" {
-		fmt.Fprintf(w, " at %s", quoted(in.Place))
+		fmt.Fprintf(w, " at %s", Quoted(in.Place))
 	}
 	switch {
 	case g.Seen == nil:

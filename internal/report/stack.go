@@ -147,11 +147,11 @@ func baseChange(place, was, is string) string {
 	isName, isDigest, _ := strings.Cut(is, "@")
 	switch at := place != "/" && place != ""; {
 	case wasName != isName && at:
-		return fmt.Sprintf("image %s became %s at %s", imageName(wasName), imageName(isName), quoted(place))
+		return fmt.Sprintf("image %s became %s at %s", imageName(wasName), imageName(isName), Quoted(place))
 	case wasName != isName:
 		return fmt.Sprintf("FROM %s became %s", imageName(wasName), imageName(isName))
 	case at:
-		return fmt.Sprintf("image %s at %s %s", imageName(isName), quoted(place), move(wasDigest, isDigest))
+		return fmt.Sprintf("image %s at %s %s", imageName(isName), Quoted(place), move(wasDigest, isDigest))
 	}
 	return fmt.Sprintf("base image %s %s", imageName(isName), move(wasDigest, isDigest))
 }

@@ -94,7 +94,7 @@ func bounded(text []byte) error {
 	return nil
 }
 
-// storable copies inputs, without looks that JSON cannot have: at names that are no text.
+// storable copies inputs. Of a group of which one look is at a name that is no text, which JSON cannot have, it is not known what was looked at.
 func storable(inputs []Input) []Input {
 	inputs = slices.Clone(inputs)
 	for i := range inputs {
@@ -102,7 +102,7 @@ func storable(inputs []Input) []Input {
 		for j := range groups {
 			odd := func(s Seen) bool { return !utf8.ValidString(s.Path) }
 			if slices.ContainsFunc(groups[j].Seen, odd) {
-				groups[j].Seen = slices.DeleteFunc(slices.Clone(groups[j].Seen), odd)
+				groups[j].Seen = nil
 			}
 		}
 		inputs[i].Groups = groups

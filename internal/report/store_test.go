@@ -100,7 +100,7 @@ func TestMarshalLimit(t *testing.T) {
 
 // TestOddNames stores what JSON can have.
 func TestOddNames(t *testing.T) {
-	b := &Build{Steps: []Step{{Inputs: []Input{{Groups: []Group{{Seen: []Seen{{Path: "a\xff"}, {Path: "b\x01\u2028"}}}}}}}}}
+	b := &Build{Steps: []Step{{Inputs: []Input{{Groups: []Group{{Seen: []Seen{{Path: "a\xff"}, {Path: "b"}}}, {Seen: []Seen{{Path: "b\x01\u2028"}}}}}}}}}
 	data, err := b.Marshal(1 << 20)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,11 @@ func TestOddNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if seen := got.Steps[0].Inputs[0].Groups[0].Seen; len(seen) != 1 || seen[0].Path != "b\x01\u2028" {
+	groups := got.Steps[0].Inputs[0].Groups
+	if groups[0].Seen != nil {
+		t.Errorf("looks of which one is left out count as all there were: %+v", groups[0].Seen)
+	}
+	if seen := groups[1].Seen; len(seen) != 1 || seen[0].Path != "b\x01\u2028" {
 		t.Errorf("%+v", seen)
 	}
 }

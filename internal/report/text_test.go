@@ -93,6 +93,21 @@ func TestReads(t *testing.T) {
 	}
 }
 
+// TestForeignText keeps what others wrote from the terminal.
+func TestForeignText(t *testing.T) {
+	for text, want := range map[string][2]string{ // in a line, and as a path
+		"a b":         {"a b", "a b"},
+		"a\u009b31mb": {"a 31mb", `"a\u009b31mb"`},
+		"a\u202eb":    {"a b", `"a\u202eb"`},
+		"a\x9bb":      {"a\ufffdb", `"a\x9bb"`},
+		"a\x1bb\n":    {"a b", `"a\x1bb\n"`},
+	} {
+		if got := [2]string{clean(text), Quoted(text)}; got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestWords(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0 ms", 230 * time.Millisecond: "230 ms", 999600 * time.Microsecond: "1.0 s", 1440 * time.Millisecond: "1.4 s", 9960 * time.Millisecond: "10 s",

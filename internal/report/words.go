@@ -44,11 +44,13 @@ func cut(s string, most int) string {
 
 // clean makes one line without control characters of text that others wrote.
 func clean(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	return strings.Join(strings.FieldsFunc(s, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsGraphic(c) }), " ")
 }
 
-// quoted gives a path as it can be printed.
-func quoted(path string) string {
+// Quoted gives a path as it can be printed: with escapes where it has control characters, marks that turn the direction of text, or bytes that
+// are no text.
+func Quoted(path string) string {
 	if strings.ContainsFunc(path, func(c rune) bool { return !unicode.IsPrint(c) || c == unicode.ReplacementChar }) {
 		return strconv.Quote(path)
 	}
