@@ -65,4 +65,3 @@ func connections(t *testing.T, root string) []string {
 	}
 	return ids
 }
-
