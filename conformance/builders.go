@@ -49,6 +49,8 @@ type larder struct {
 	root string
 	// empty says that the root is one of its own, gone afterwards: all that is left of earlier builds is in the cache directory.
 	empty bool
+	// verify has what the caches have run again and compared.
+	verify bool
 }
 
 func (larder) name() string { return "larder" }
@@ -64,6 +66,9 @@ func (l larder) build(ctx context.Context, c *testCase, w workdir, dest string) 
 	}
 	argv := []string{"/bin/sh", "-c", `umask 077; exec "$0" "$@"`, l.path, "build", "--root", root, "--progress=plain", "-f", w.dockerfile(c), "-o", "type=oci,dest=" + dest,
 		"--cache", filepath.Join(w.dir, "cache"), "--cache-strict"}
+	if l.verify {
+		argv = append(argv, "--cache-verify")
+	}
 	argv = append(argv, w.expandAll(c.args)...)
 	return runClient(ctx, c, w, append(argv, w.contextDir(c)))
 }

@@ -19,6 +19,7 @@ import (
 type options struct {
 	larder, buildkit, registry, corpus, work string
 	run                                      *regexp.Regexp
+	edits                                    int
 	jobs                                     int
 	all, once, keep, verbose, show           bool
 }
@@ -33,6 +34,7 @@ func main() {
 	flag.StringVar(&o.work, "work", "", "`directory` to work in; empty for a temporary one")
 	flag.StringVar(&run, "run", "", "only cases whose name matches this `regexp`")
 	flag.IntVar(&o.jobs, "j", 2, "cases at once")
+	flag.IntVar(&o.edits, "edits", 0, "after that, edit so many files of each context in turn, build with --cache-verify, and look for wrong hits")
 	flag.BoolVar(&o.all, "all", false, "also cases that wait for a later issue")
 	flag.BoolVar(&o.once, "once", false, "build each case only once with larder, not again from its cache")
 	flag.BoolVar(&o.keep, "keep", false, "keep the working directory")

@@ -157,6 +157,13 @@ func (r *runner) compare(ctx context.Context, c *testCase) ([]string, error) {
 			return problems, err
 		}
 	}
+	if r.o.edits > 0 {
+		wrong, err := r.edit(ctx, c, w)
+		if err != nil {
+			return problems, err
+		}
+		problems = append(problems, wrong...)
+	}
 	return append(judge(c, diffs.diffs), problems...), nil
 }
 

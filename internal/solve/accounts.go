@@ -125,9 +125,20 @@ func (s *Solver) origin(rec *record.Record) string {
 	return s.opt.Origin(rec.From)
 }
 
+// firstLines gives arguments with the first line of each, and a digest where there are more: what a here-document has in it is told to nobody.
+func firstLines(args []string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if line, _, more := strings.Cut(strings.TrimSpace(a), "\n"); more {
+			out[i] = line + " ... " + key.New("larder.report.args.v1").Str(a).Sum().Hex()[:8]
+		}
+	}
+	return out
+}
+
 // recipe says what a RUN step is by itself, for people.
 func (j job) recipe(op *pb.ExecOp) report.Recipe {
-	r := report.Recipe{Args: op.Meta.Args, Env: map[string]string{}, Cwd: op.Meta.Cwd, User: op.Meta.User, BuildArgs: j.args}
+	r := report.Recipe{Args: firstLines(op.Meta.Args), Env: map[string]string{}, Cwd: op.Meta.Cwd, User: op.Meta.User, BuildArgs: j.args}
 	for _, e := range op.Meta.Env {
 		name, value, _ := strings.Cut(e, "=")
 		r.Env[name] = key.New("larder.report.env.v1").Str(name).Str(value).Sum().Hex()[:8]

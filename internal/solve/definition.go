@@ -133,7 +133,11 @@ func (n *node) write(dockerfile []byte, from, to int) {
 	lines := strings.Split(string(dockerfile), "\n")
 	var words []string
 	for i := max(from-1, 0); i < min(max(to, from), len(lines)); i++ {
-		words = append(words, strings.Fields(strings.TrimSuffix(strings.TrimSpace(lines[i]), "\\"))...)
+		line := strings.TrimSpace(lines[i])
+		words = append(words, strings.Fields(strings.TrimSuffix(line, "\\"))...)
+		if !strings.HasSuffix(line, "\\") && !strings.HasPrefix(line, "#") {
+			break // what follows is a here-document
+		}
 	}
 	verb, _, _ := strings.Cut(said, " ")
 	switch x := n.op.GetExec(); {

@@ -77,7 +77,7 @@ func (fs *FS) readAll(n *inode, r io.Reader, trusted bool) ([]byte, error) {
 
 // nameOf names a file for people: by where it is, if it is anywhere.
 func nameOf(n *inode, r any) string {
-	if f, ok := r.(*os.File); ok {
+	if f, ok := r.(interface{ Name() string }); ok {
 		return f.Name()
 	}
 	return fmt.Sprintf("the content %s of a layer", n.node.Content)

@@ -139,10 +139,19 @@ func (f *files) open(path string, size int64) (io.ReadCloser, error) {
 		return nil, &layer.ChangedError{Name: path}
 	case st.Size > size:
 		// It grew, as logs do; the digest will tell whether the start of it is what it was.
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(file, size), file}, nil
+		return longer{io.LimitReader(file, size), file}, nil
 	}
 	return file, nil
 }
+
+// longer is the start of a file that has grown.
+type longer struct {
+	io.Reader
+	file *os.File
+}
+
+// Name is the file's path.
+func (g longer) Name() string { return g.file.Name() }
+
+// Close implements io.Closer.
+func (g longer) Close() error { return g.file.Close() }
